@@ -1,0 +1,1 @@
+"""The only IO: one module or package per thing sessionctl talks to."""

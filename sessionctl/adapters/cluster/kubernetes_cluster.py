@@ -1,0 +1,161 @@
+"""``Cluster`` on a real API server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from sessionctl import labels
+from sessionctl.adapters.cluster import objects
+from sessionctl.adapters.cluster.client import WatchExpiredError
+from sessionctl.errors import NotFoundError
+from sessionctl.models import WatchEvent
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+    from datetime import datetime
+
+    from sessionctl.adapters.cluster.client import KubernetesClient
+    from sessionctl.models import Scaler, SessionId, Volume, Workspace
+
+_LABELLED_KINDS: Final = {
+    "deployment": "/apis/apps/v1/namespaces/{}/deployments",
+    "pod": "/api/v1/namespaces/{}/pods",
+    "service": "/api/v1/namespaces/{}/services",
+    "configmap": "/api/v1/namespaces/{}/configmaps",
+    "secret": "/api/v1/namespaces/{}/secrets",
+    "persistentvolumeclaim": "/api/v1/namespaces/{}/persistentvolumeclaims",
+    "serviceaccount": "/api/v1/namespaces/{}/serviceaccounts",
+    "networkpolicy": "/apis/networking.k8s.io/v1/namespaces/{}/networkpolicies",
+    "scaledobject": "/apis/keda.sh/v1alpha1/namespaces/{}/scaledobjects",
+    "triggerauthentication": "/apis/keda.sh/v1alpha1/namespaces/{}/triggerauthentications",
+}
+
+
+class KubernetesCluster:
+    """The sessions namespace."""
+
+    def __init__(self, client: KubernetesClient, namespace: str) -> None:
+        self._client = client
+        self._paths = {kind: path.format(namespace) for kind, path in _LABELLED_KINDS.items()}
+
+    def _path(self, kind: str, name: str = "") -> str:
+        return f"{self._paths[kind]}/{name}" if name else self._paths[kind]
+
+    async def find_workspace(self, session_id: SessionId) -> Workspace | None:
+        """See ``ports.Cluster``."""
+        found = await self._client.find(self._path("deployment", labels.object_name(session_id)))
+        return objects.workspace(found) if found else None
+
+    async def list_workspaces(self) -> Sequence[Workspace]:
+        """See ``ports.Cluster``."""
+        listing = await self._client.get(self._path("deployment"), labelSelector=labels.WORKSPACE_SELECTOR)
+        return [objects.workspace(item) for item in objects.items(listing)]
+
+    async def watch_workspaces(self, session_id: SessionId | None = None) -> AsyncIterator[WatchEvent[Workspace]]:
+        """See ``ports.Cluster``."""
+        path = self._path("deployment")
+        selector = {"labelSelector": labels.WORKSPACE_SELECTOR}
+        if session_id:
+            selector = {"fieldSelector": f"metadata.name={labels.object_name(session_id)}"}
+        while True:
+            listing = await self._client.get(path, **selector)
+            yield WatchEvent(listed=tuple(objects.workspace(item) for item in objects.items(listing)))
+            version = objects.resource_version(listing)
+            try:
+                while True:
+                    async for event in self._client.watch(path, resourceVersion=version, **selector):
+                        item = objects.child(event, "object")
+                        version = objects.resource_version(item) or version
+                        match event.get("type"):
+                            case "ADDED" | "MODIFIED":
+                                yield WatchEvent(changed=objects.workspace(item))
+                            case "DELETED":
+                                yield WatchEvent(deleted=objects.workspace(item))
+                            case _:  # a bookmark only moves the version
+                                pass
+            except WatchExpiredError:
+                continue
+
+    async def wake_workspace(self, session_id: SessionId, woken_at: int) -> None:
+        """See ``ports.Cluster``."""
+        await self._client.merge_patch(
+            self._path("deployment", labels.object_name(session_id)),
+            {"metadata": {"annotations": {labels.WOKEN_AT: str(woken_at)}}, "spec": {"replicas": 1}},
+        )
+
+    async def sleep_workspace(self, session_id: SessionId, resource_version: str, slept_at: int) -> None:
+        """See ``ports.Cluster``."""
+        await self._client.merge_patch(
+            self._path("deployment", labels.object_name(session_id)),
+            {
+                "metadata": {
+                    "resourceVersion": resource_version,
+                    "annotations": {labels.SLEPT_AT: str(slept_at)},
+                },
+                "spec": {"replicas": 0},
+            },
+        )
+
+    async def mark_workspace_deleted(self, session_id: SessionId, at: datetime, *, purge: bool) -> None:
+        """See ``ports.Cluster``."""
+        await self._mark_deleted("deployment", session_id, at, purge=purge)
+
+    async def find_volume(self, session_id: SessionId) -> Volume | None:
+        """See ``ports.Cluster``."""
+        found = await self._client.find(self._path("persistentvolumeclaim", labels.object_name(session_id)))
+        return objects.volume(found) if found else None
+
+    async def list_volumes(self) -> Sequence[Volume]:
+        """See ``ports.Cluster``."""
+        listing = await self._client.get(self._path("persistentvolumeclaim"), labelSelector=labels.WORKSPACE_SELECTOR)
+        return [objects.volume(item) for item in objects.items(listing)]
+
+    async def mark_volume_deleted(self, session_id: SessionId, at: datetime, *, purge: bool) -> None:
+        """See ``ports.Cluster``."""
+        await self._mark_deleted("persistentvolumeclaim", session_id, at, purge=purge)
+
+    async def clear_volume_deleted(self, session_id: SessionId) -> None:
+        """See ``ports.Cluster``."""
+        await self._annotate("persistentvolumeclaim", session_id, {labels.DELETED_AT: None, labels.PURGE: None})
+
+    async def remove_volume(self, session_id: SessionId) -> None:
+        """See ``ports.Cluster``."""
+        await self._client.delete(self._path("persistentvolumeclaim", labels.object_name(session_id)))
+
+    async def list_scalers(self) -> Sequence[Scaler]:
+        """See ``ports.Cluster``."""
+        listing = await self._client.get(self._path("scaledobject"), labelSelector=labels.WORKSPACE_SELECTOR)
+        return [objects.scaler(item) for item in objects.items(listing)]
+
+    async def nudge_scaler(self, scaler: Scaler) -> None:
+        """See ``ports.Cluster``."""
+        await self._client.merge_patch(
+            self._path("scaledobject", labels.scaler_name(scaler.session_id)),
+            {"metadata": {"annotations": {labels.FORCE_ACTIVATION: None if scaler.nudged else "false"}}},
+        )
+
+    async def drop_release_revision(self, session_id: SessionId, revision: int) -> None:
+        """See ``ports.Cluster``."""
+        await self._client.delete(self._path("secret", f"sh.helm.release.v1.{session_id}.v{revision}"))
+
+    async def list_leftovers(self, session_id: SessionId) -> Sequence[str]:
+        """See ``ports.Cluster``."""
+        found: list[str] = []
+        for kind in self._paths:
+            listing = await self._client.get(self._path(kind), labelSelector=f"{labels.UUID_LABEL}={session_id}")
+            found += [f"{kind}/{objects.child(item, 'metadata').get('name')}" for item in objects.items(listing)]
+        return found
+
+    async def _mark_deleted(self, kind: str, session_id: SessionId, at: datetime, *, purge: bool) -> None:
+        marks: dict[str, str | None] = {labels.DELETED_AT: at.isoformat()}
+        if purge:
+            marks[labels.PURGE] = "true"
+        await self._annotate(kind, session_id, marks)
+
+    async def _annotate(self, kind: str, session_id: SessionId, annotations: Mapping[str, str | None]) -> None:
+        try:
+            await self._client.merge_patch(
+                self._path(kind, labels.object_name(session_id)), {"metadata": {"annotations": dict(annotations)}}
+            )
+        except NotFoundError:
+            return

@@ -1,0 +1,109 @@
+"""API objects to models: the only place that knows the shape of a Deployment, a claim and a ScaledObject."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from sessionctl import labels
+from sessionctl.models import JsonObject, Owner, Scaler, SessionId, Volume, Workspace
+
+if TYPE_CHECKING:
+    from sessionctl.models import JsonValue
+
+
+def child(value: JsonValue, *names: str) -> JsonObject:
+    """Return the object at a path; empty where any part of it is missing."""
+    for name in names:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value if isinstance(value, dict) else {}
+
+
+def items(listing: JsonObject) -> list[JsonObject]:
+    """Return the objects of a list."""
+    found = listing.get("items")
+    return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
+
+
+def resource_version(item: JsonObject) -> str:
+    """Return the resource version of an object or a list."""
+    return str(child(item, "metadata").get("resourceVersion", ""))
+
+
+def workspace(item: JsonObject) -> Workspace:
+    """Read a session's Deployment."""
+    annotations = child(item, "metadata", "annotations")
+    pod_volumes = child(item, "spec", "template", "spec").get("volumes")
+    return Workspace(
+        session_id=_session_id(item),
+        owner=_owner(item),
+        resource_version=resource_version(item),
+        replicas=_whole(child(item, "spec").get("replicas")),
+        ready_replicas=_whole(child(item, "status").get("readyReplicas")),
+        keeps_volume=isinstance(pod_volumes, list) and any(child(v, "persistentVolumeClaim") for v in pod_volumes),
+        woken_at=_stamp(annotations.get(labels.WOKEN_AT)),
+        slept_at=_stamp(annotations.get(labels.SLEPT_AT)),
+        deleted_at=_time(annotations.get(labels.DELETED_AT)),
+        purge=annotations.get(labels.PURGE) == "true",
+    )
+
+
+def volume(item: JsonObject) -> Volume:
+    """Read a session's PersistentVolumeClaim."""
+    annotations = child(item, "metadata", "annotations")
+    return Volume(
+        session_id=_session_id(item),
+        owner=_owner(item),
+        values=str(annotations.get(labels.VALUES, "{}")),
+        deleted_at=_time(annotations.get(labels.DELETED_AT)),
+        purge=annotations.get(labels.PURGE) == "true",
+        being_removed="deletionTimestamp" in child(item, "metadata"),
+    )
+
+
+def scaler(item: JsonObject) -> Scaler:
+    """Read a session's ScaledObject."""
+    conditions = child(item, "status").get("conditions")
+    ready = isinstance(conditions, list) and any(
+        isinstance(c, dict) and c.get("type") == "Ready" and c.get("status") == "True" for c in conditions
+    )
+    return Scaler(
+        session_id=_session_id(item),
+        resource_version=resource_version(item),
+        ready=ready,
+        nudged=labels.FORCE_ACTIVATION in child(item, "metadata", "annotations"),
+    )
+
+
+def _session_id(item: JsonObject) -> SessionId:
+    return SessionId(str(child(item, "metadata", "labels").get(labels.UUID_LABEL, "")))
+
+
+def _owner(item: JsonObject) -> Owner:
+    metadata = child(item, "metadata")
+    annotations, own_labels = child(metadata, "annotations"), child(metadata, "labels")
+    created_at = _time(annotations.get(labels.CREATED_AT)) or _time(metadata.get("creationTimestamp"))
+    return Owner(
+        user_id=str(annotations.get(labels.USER_ID, "")),
+        tenant=str(own_labels.get(labels.TENANT_LABEL, "")),
+        profile=str(annotations.get(labels.PROFILE, "")),
+        created_at=created_at or datetime.fromtimestamp(0, UTC),
+    )
+
+
+def _whole(value: JsonValue) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def _stamp(value: JsonValue) -> int | None:
+    return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else None
+
+
+def _time(value: JsonValue) -> datetime | None:
+    if not isinstance(value, str):
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

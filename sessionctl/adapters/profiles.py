@@ -1,0 +1,71 @@
+"""``ProfileRenderer``: Jinja2 templates of values, sandboxed and strict."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from typing import TYPE_CHECKING, Final
+
+import yaml
+from jinja2 import StrictUndefined, TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from sessionctl.errors import ConfigurationError, NotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sessionctl.models import JsonObject
+
+SUFFIX: Final = ".yaml.j2"
+
+
+def builtin_templates() -> dict[str, str]:
+    """Return the profiles that come with the package, by name."""
+    folder = files("sessionctl") / "profiles"
+    return {
+        entry.name.removesuffix(SUFFIX): entry.read_text() for entry in folder.iterdir() if entry.name.endswith(SUFFIX)
+    }
+
+
+class JinjaProfiles:
+    """Templates by name; those of the platform release replace the built-in ones."""
+
+    def __init__(self, templates: Mapping[str, str]) -> None:
+        self._templates = dict(templates)
+        self._environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
+        # A value reaches the document as a JSON string, which is YAML too: no user id can break out of its place.
+        self._environment.policies["json.dumps_kwargs"] = {"ensure_ascii": True}
+
+    def names(self) -> Sequence[str]:
+        """See ``ports.ProfileRenderer``."""
+        return sorted(self._templates)
+
+    def render(self, profile: str, context: Mapping[str, str]) -> JsonObject:
+        """See ``ports.ProfileRenderer``."""
+        try:
+            template = self._templates[profile]
+        except KeyError:
+            msg = f"there is no profile {profile!r}"
+            raise NotFoundError(msg, hint=f"Profiles: {', '.join(self.names())}") from None
+        try:
+            document = yaml.safe_load(self._environment.from_string(template).render(**context))
+        except TemplateError as error:
+            msg = f"profile {profile}: {error}"
+            raise ConfigurationError(msg, hint="Names a profile may use: user_id, tenant, uuid, profile.") from error
+        except yaml.YAMLError as error:
+            msg = f"profile {profile} does not render to YAML: {str(error).splitlines()[0]}"
+            raise ConfigurationError(
+                msg, hint="Quote values with the tojson filter: {{ user_id | tojson }}."
+            ) from error
+        if document is None:
+            return {}
+        if not isinstance(document, dict):
+            msg = f"profile {profile} renders to a {type(document).__name__}, not to a mapping of values"
+            raise ConfigurationError(msg, hint="A profile is values.yaml of charts/user-session.")
+        try:
+            values: JsonObject = json.loads(json.dumps(document))
+        except (TypeError, ValueError) as error:
+            msg = f"profile {profile} holds a value that JSON cannot carry: {error}"
+            raise ConfigurationError(msg, hint="Quote dates and keys that are not text.") from error
+        return values

@@ -1,0 +1,1 @@
+"""Redis: every operation on demand and records is one atomic script (DESIGN 5)."""

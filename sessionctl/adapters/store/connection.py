@@ -1,0 +1,62 @@
+"""The client of Redis, and the translation of its errors."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from redis import exceptions as redis_errors
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.connection import Connection, SSLConnection
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
+
+from sessionctl.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sessionctl.models import RedisEndpoint
+
+CONNECT_TIMEOUT_SECONDS: Final = 3
+REPLY_TIMEOUT_SECONDS: Final = 5
+MAX_CONNECTIONS: Final = 64
+RETRIES: Final = 2
+"""Every script may run twice (DESIGN 5), so the client may repeat one whose reply was lost."""
+
+
+def connect(endpoint: RedisEndpoint) -> Redis:
+    """Return a client; nothing is sent before its first use."""
+    pool = BlockingConnectionPool(
+        connection_class=SSLConnection if endpoint.tls else Connection,
+        max_connections=MAX_CONNECTIONS,
+        timeout=REPLY_TIMEOUT_SECONDS,
+        host=endpoint.host,
+        port=endpoint.port,
+        db=endpoint.database,
+        username=endpoint.username,
+        password=endpoint.password,
+        socket_connect_timeout=CONNECT_TIMEOUT_SECONDS,
+        socket_timeout=REPLY_TIMEOUT_SECONDS,
+        decode_responses=True,
+        retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), RETRIES),
+        client_name="sessionctl",
+    )
+    return Redis(connection_pool=pool)
+
+
+@contextmanager
+def translated(endpoint: RedisEndpoint) -> Iterator[None]:
+    """Turn redis-py's exceptions into StoreError, naming the server and the next step."""
+    where = f"Redis at {endpoint.host}:{endpoint.port}"
+    try:
+        yield
+    except redis_errors.AuthenticationError as error:
+        msg = f"{where} refuses the user {endpoint.username!r}"
+        raise StoreError(msg, hint="Check the Secret of the platform release.") from error
+    except (redis_errors.ConnectionError, redis_errors.TimeoutError, OSError) as error:
+        msg = f"{where} does not answer"
+        raise StoreError(msg, hint="Every session stays as it is; try again when it is back.") from error
+    except redis_errors.RedisError as error:
+        msg = f"{where} refused: {str(error)[:200]}"
+        raise StoreError(msg, hint="See its log and the rights of the user.") from error

@@ -1,0 +1,78 @@
+"""``DemandStore`` on Redis."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from sessionctl.adapters.store import keys
+from sessionctl.adapters.store.base import StorePart, refuse
+from sessionctl.adapters.store.connection import translated
+from sessionctl.models import Enqueued, EnqueueOutcome, Queue, ReleaseOutcome, Woken
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sessionctl.models import SessionId
+
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+class RedisDemand(StorePart):
+    """The demand list: one script per operation."""
+
+    async def wake(self, session_id: SessionId) -> Woken:
+        """See ``ports.DemandStore``."""
+        return await self.touch(session_id, timedelta())
+
+    async def touch(self, session_id: SessionId, age: timedelta) -> Woken:
+        """See ``ports.DemandStore``."""
+        word, *answer = await self._run_fields(
+            "wake",
+            [keys.record(session_id), keys.queue(session_id), keys.tombstone(session_id)],
+            [max(0, age // _MILLISECOND)],
+        )
+        refuse(session_id, word)
+        return _woken(answer)
+
+    async def enqueue(self, session_id: SessionId, message_id: str, message: str, max_waiting: int) -> Enqueued:
+        """See ``ports.DemandStore``."""
+        element = json.dumps({"id": message_id, "message": message}, ensure_ascii=False)
+        word, *answer = await self._run_fields(
+            "enqueue",
+            [keys.record(session_id), keys.queue(session_id), keys.tombstone(session_id), keys.DISPATCH_PENDING],
+            [session_id, message_id, element, max_waiting],
+        )
+        refuse(session_id, word)
+        return Enqueued(outcome=EnqueueOutcome(word), woken=_woken(answer))
+
+    async def release(self, session_id: SessionId, release_after: timedelta, *, force: bool) -> ReleaseOutcome:
+        """See ``ports.DemandStore``."""
+        word = await self._run(
+            "release",
+            [keys.record(session_id), keys.queue(session_id), keys.EPOCH],
+            [release_after // _MILLISECOND, int(force)],
+        )
+        return ReleaseOutcome(str(word))
+
+    async def get_queue(self, session_id: SessionId) -> Queue:
+        """See ``ports.DemandStore``."""
+        awake, chats, outside = await self._run_fields(
+            "get_queue", [keys.queue(session_id), keys.record(session_id)], []
+        )
+        return Queue(awake=int(awake), chats=int(chats), outside=int(outside))
+
+    async def list_demanded(self, session_ids: Sequence[SessionId]) -> Sequence[SessionId]:
+        """See ``ports.DemandStore``."""
+        with translated(self._endpoint):
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for session_id in session_ids:
+                    pipeline.llen(keys.queue(session_id))
+                lengths = await pipeline.execute()
+        return [session_id for session_id, length in zip(session_ids, lengths, strict=True) if length]
+
+
+def _woken(answer: Sequence[str]) -> Woken:
+    fresh, last_active = answer
+    return Woken(fresh=fresh == "1", last_active=int(last_active))

@@ -1,0 +1,18 @@
+-- Shared by the scripts that write records from what the cluster shows.
+-- fields: alternating names and values of the record, without last_active.
+local function write_record(record, index, uuid, fields, last_active)
+  for position = 1, #fields, 2 do
+    redis.call('HSETNX', record, fields[position], fields[position + 1])
+  end
+  redis.call('HSETNX', record, 'last_active', last_active)
+  redis.call('SADD', index, uuid)
+end
+
+-- A running session whose demand is not known counts as in use from now on.
+local function give_demand(record, queue)
+  local found = classify(queue, record)
+  if found.awake == 0 then
+    redis.call('RPUSH', queue, 'awake')
+  end
+  redis.call('HSET', record, 'last_active', integer(now_ms()))
+end

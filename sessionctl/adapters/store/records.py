@@ -1,0 +1,106 @@
+"""``RecordStore`` on Redis."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from sessionctl.adapters.store import keys
+from sessionctl.adapters.store.base import StorePart, milliseconds, record_fields
+from sessionctl.adapters.store.connection import translated
+from sessionctl.errors import StoreError
+from sessionctl.models import Owner, Record, SessionId
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sessionctl.models import Workspace
+
+
+class RedisRecords(StorePart):
+    """Records, the index of users, tombstones."""
+
+    async def get_record(self, session_id: SessionId) -> Record | None:
+        """See ``ports.RecordStore``."""
+        with translated(self._endpoint):
+            reply = await self._client.hgetall(keys.record(session_id))
+        fields = {str(name): str(value) for name, value in reply.items()}
+        return _decode(session_id, fields) if "user_id" in fields else None
+
+    async def get_idle_times(self, session_ids: Sequence[SessionId]) -> Sequence[timedelta | None]:
+        """See ``ports.RecordStore``."""
+        with translated(self._endpoint):
+            async with self._client.pipeline(transaction=False) as pipeline:
+                pipeline.time()
+                for session_id in session_ids:
+                    pipeline.hget(keys.record(session_id), "last_active")
+                (seconds, microseconds), *stamps = await pipeline.execute()
+        now = int(seconds) * 1000 + int(microseconds) // 1000
+        return [None if stamp is None else timedelta(milliseconds=now - int(stamp)) for stamp in stamps]
+
+    async def ensure_record(self, workspace: Workspace) -> bool:
+        """See ``ports.RecordStore``."""
+        session_id, owner = workspace.session_id, workspace.owner
+        written = await self._run(
+            "ensure_record",
+            [
+                keys.record(session_id),
+                keys.queue(session_id),
+                keys.tombstone(session_id),
+                keys.user_index(owner.tenant, owner.user_id),
+            ],
+            [session_id, int(workspace.replicas > 0), milliseconds(workspace), *record_fields(workspace)],
+        )
+        return written == 1
+
+    async def list_record_ids(self) -> Sequence[SessionId]:
+        """See ``ports.RecordStore``."""
+        with translated(self._endpoint):
+            found = [key async for key in self._client.scan_iter(match=f"{keys.RECORD_PREFIX}*", count=1000)]
+        return [SessionId(key.removeprefix(keys.RECORD_PREFIX)) for key in found]
+
+    async def bury(self, session_id: SessionId, owner_tenant: str, owner_user: str, retention: timedelta) -> None:
+        """See ``ports.RecordStore``."""
+        await self._run(
+            "bury",
+            [
+                keys.tombstone(session_id),
+                keys.record(session_id),
+                keys.queue(session_id),
+                keys.events(session_id),
+                keys.DISPATCH_PENDING,
+                keys.user_index(owner_tenant, owner_user),
+            ],
+            [session_id, max(1, retention // timedelta(milliseconds=1))],
+        )
+
+    async def unbury(self, workspace: Workspace) -> None:
+        """See ``ports.RecordStore``."""
+        session_id, owner = workspace.session_id, workspace.owner
+        await self._run(
+            "unbury",
+            [
+                keys.tombstone(session_id),
+                keys.record(session_id),
+                keys.events(session_id),
+                keys.user_index(owner.tenant, owner.user_id),
+            ],
+            [session_id, milliseconds(workspace), *record_fields(workspace)],
+        )
+
+
+def _decode(session_id: SessionId, fields: Mapping[str, str]) -> Record:
+    try:
+        return Record(
+            owner=Owner(
+                user_id=fields["user_id"],
+                tenant=fields["tenant"],
+                profile=fields["profile"],
+                created_at=datetime.fromisoformat(fields["created_at"]),
+            ),
+            last_active=int(fields["last_active"]),
+            released_at=int(fields["released_at"]) if "released_at" in fields else None,
+        )
+    except (KeyError, ValueError) as error:
+        msg = f"the record {keys.record(session_id)} in Redis cannot be read: {error}"
+        raise StoreError(msg, hint=f"Remove it with DEL {keys.record(session_id)}; it is rebuilt.") from error

@@ -1,0 +1,48 @@
+"""Loads the Lua scripts of the package and runs them by hash."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from redis.asyncio import Redis
+
+PRELUDE: Final = "prelude"
+"""The parts each script is built from, after the prelude; the script's own file comes last."""
+PARTS: Final[dict[str, tuple[str, ...]]] = {
+    "wake": ("demand",),
+    "enqueue": ("demand",),
+    "release": (),
+    "get_queue": (),
+    "ensure_record": ("records",),
+    "restore": ("records",),
+    "begin_restore": (),
+    "open_gate": (),
+    "bury": (),
+    "unbury": ("records",),
+}
+
+Reply = None | int | bytes | str | list["Reply"]
+
+
+@cache
+def source(name: str) -> str:
+    """Return the whole text of one script."""
+    folder = files("sessionctl.adapters.store") / "lua"
+    return "\n".join((folder / f"{part}.lua").read_text() for part in (PRELUDE, *PARTS[name], name))
+
+
+class Scripts:
+    """The scripts, bound to one client; a server that forgot one (restart, flush) is given it again."""
+
+    def __init__(self, client: Redis) -> None:
+        self._scripts = {name: client.register_script(source(name)) for name in PARTS}
+
+    async def run(self, name: str, keys: Sequence[str], arguments: Sequence[str | int]) -> Reply:
+        """Run one script and return Redis's reply."""
+        reply: Reply = await self._scripts[name](keys=list(keys), args=list(arguments))
+        return reply

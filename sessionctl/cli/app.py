@@ -1,0 +1,66 @@
+"""The command tree."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from sessionctl.cli import lifecycle, show, upkeep
+from sessionctl.cli.boundary import ErrorBoundary
+from sessionctl.cli.run import GlobalOptions
+
+app = typer.Typer(
+    name="sessionctl",
+    cls=ErrorBoundary,
+    no_args_is_help=True,
+    # Plain help: loading the formatter would cost more than everything else together.
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def root(
+    ctx: typer.Context,
+    kubeconfig: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Kubeconfig to use instead of KUBECONFIG or ~/.kube/config.")
+    ] = None,
+    context: Annotated[str | None, typer.Option(metavar="NAME", help="Context of the kubeconfig to use.")] = None,
+    platform_namespace: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Namespace of the platform release (SESSIONCTL_PLATFORM_NAMESPACE; default sessionctl).",
+        ),
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on standard error.")] = False,
+) -> None:
+    """Per-user AI workspaces on Kubernetes that sleep for free and wake on a message.
+
+    A kubeconfig is all it needs: everything else is read from the platform release in the cluster.
+    Exit codes: 0 done, 1 failed, 2 bad input, 3 not found, 4 conflict, 5 forbidden, 6 a dependency failed, 7 too late.
+
+    Example:
+
+      uuid=$(sessionctl create --user alice -o json | jq -r .uuid) && sessionctl wake --wait $uuid
+    """
+    ctx.obj = GlobalOptions(kubeconfig=kubeconfig, context=context, platform_namespace=platform_namespace, quiet=quiet)
+
+
+app.command()(lifecycle.create)
+app.command()(lifecycle.wake)
+app.command()(show.status)
+app.command("list")(show.list_sessions)
+app.command()(lifecycle.sleep)
+app.command()(lifecycle.delete)
+app.command()(lifecycle.restore)
+app.command()(show.template)
+app.command()(upkeep.reconcile)
+app.command()(upkeep.sweep)
+app.command()(show.version)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

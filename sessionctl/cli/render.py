@@ -1,0 +1,73 @@
+"""Answers as tables, JSON or YAML. JSON is the contract; tables are for people and may change."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import yaml
+
+from sessionctl.cli.options import Output
+from sessionctl.wire import SessionBody, SessionReport
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pydantic import BaseModel
+
+    from sessionctl.models import SessionView
+
+
+def report(view: SessionView, now: datetime) -> SessionReport:
+    """Translate a view into the shape that leaves sessionctl."""
+    return SessionReport(
+        uuid=view.session_id,
+        session=SessionBody(
+            user_id=view.owner.user_id,
+            tenant=view.owner.tenant,
+            profile=view.owner.profile,
+            status=view.status,
+            reason=view.reason,
+            url=view.url,
+            created_at=view.owner.created_at,
+            last_active=view.last_active,
+            deleted_at=view.deleted_at,
+            restorable_until=view.restorable_until,
+        ),
+        queue_length=view.queue_length,
+        replicas=view.replicas,
+        ready_replicas=view.ready_replicas,
+        timestamp=now,
+        notices=view.notices,
+    )
+
+
+def show(answer: BaseModel, output: Output, rows: Sequence[Sequence[str]]) -> None:
+    """Print ``answer``; ``rows`` is its table, the first row the heading."""
+    match output:
+        case Output.JSON:
+            print(json.dumps(answer.model_dump(mode="json"), indent=2, ensure_ascii=False))
+        case Output.YAML:
+            print(yaml.safe_dump(answer.model_dump(mode="json"), sort_keys=False, allow_unicode=True), end="")
+        case Output.TABLE:
+            print(table(rows))
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Align columns by two spaces, as kubectl does; a cell cannot break a line."""
+    clean = [["".join(c if c.isprintable() else "?" for c in cell) for cell in row] for row in rows]
+    widths = [max(len(row[column]) for row in clean) for column in range(len(clean[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in clean
+    )
+
+
+def facts(pairs: Sequence[tuple[str, str | None]]) -> list[list[str]]:
+    """Return rows of a two-column table, without those that have nothing to say."""
+    return [[name, value] for name, value in pairs if value is not None]
+
+
+def moment(value: datetime | None) -> str | None:
+    """Return a time to the second, in UTC."""
+    return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ") if value else None

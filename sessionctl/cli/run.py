@@ -1,0 +1,73 @@
+"""From a synchronous command to core: options from the context, one event loop, progress on standard error."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from typer import Context
+
+    from sessionctl.factory import Factory
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True)
+class GlobalOptions:
+    """The options before the command; None where the default applies."""
+
+    kubeconfig: str | None = None
+    context: str | None = None
+    platform_namespace: str | None = None
+    quiet: bool = False
+
+
+def global_options(ctx: Context | None) -> GlobalOptions:
+    """Return what the root command read."""
+    found = ctx.find_root().obj if ctx is not None else None
+    return found if isinstance(found, GlobalOptions) else GlobalOptions()
+
+
+def call(ctx: Context | None, work: Callable[[Factory], Awaitable[Answer]]) -> Answer:
+    """Open the platform, run ``work`` on it and return its answer."""
+    from sessionctl.factory import DirectOptions, open_factory
+
+    given = global_options(ctx)
+    options = DirectOptions(
+        kubeconfig=given.kubeconfig,
+        context=given.context,
+        platform_namespace=given.platform_namespace or os.environ.get("SESSIONCTL_PLATFORM_NAMESPACE", "sessionctl"),
+        helm=os.environ.get("SESSIONCTL_HELM", "helm"),
+    )
+
+    async def run() -> Answer:
+        async with open_factory(options, progress=_ignore if given.quiet else show_progress) as factory:
+            return await work(factory)
+
+    try:
+        return asyncio.run(run())
+    finally:
+        _end_progress()
+
+
+def show_progress(step: str) -> None:
+    """Print a step on standard error: overwritten on a terminal, a line each elsewhere."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{step} ...", end="", file=sys.stderr, flush=True)
+    else:
+        print(f"{step} ...", file=sys.stderr, flush=True)
+
+
+def _end_progress() -> None:
+    if sys.stderr.isatty():
+        print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+def _ignore(_: str) -> None:
+    """Progress that nobody wants."""

@@ -1,0 +1,1 @@
+"""Decisions, without IO of their own: everything here works on ports."""

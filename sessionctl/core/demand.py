@@ -1,0 +1,133 @@
+"""Wake and sleep: Redis first, then one patch of the Deployment (DESIGN 5)."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from sessionctl.errors import ClusterError, ConflictError, DemandGateClosedError, NotFoundError
+from sessionctl.models import ReleaseOutcome
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from sessionctl.models import SessionId, Woken, Workspace
+    from sessionctl.ports import Clock, Cluster, Store
+
+SLEEP_ATTEMPTS: Final = 5
+"""The status of a Deployment that is just starting moves its resource version several times."""
+
+
+def unknown_session(session_id: SessionId) -> NotFoundError:
+    """Return the error for a session that neither Redis nor the cluster knows."""
+    return NotFoundError(f"there is no session {session_id}", hint="See: sessionctl list")
+
+
+def deleted_session(session_id: SessionId) -> ConflictError:
+    """Return the error for a session that is being deleted."""
+    msg = f"session {session_id} is deleted"
+    return ConflictError(msg, hint=f"Undo it with: sessionctl restore {session_id}")
+
+
+class DemandService:
+    """Changes whether one session should be awake."""
+
+    def __init__(self, cluster: Cluster, store: Store, clock: Clock) -> None:
+        self._cluster = cluster
+        self._store = store
+        self._clock = clock
+
+    async def wake(self, session_id: SessionId) -> str | None:
+        """Wake the session; idempotent.
+
+        Returns None, or a sentence when the cluster did not take the patch: the demand is stored, and KEDA or the
+        watch guard wakes the session. Raises NotFoundError, ConflictError (deleted) and StoreError.
+        """
+        woken = await self._with_record(session_id, lambda: self._store.wake(session_id))
+        return await self._patch(session_id, woken)
+
+    async def touch(self, workspace: Workspace, age: timedelta) -> None:
+        """Record activity ``age`` ago of a workspace seen at replicas 1; does nothing for one seen asleep."""
+        if workspace.replicas == 0:
+            return
+        woken = await self._with_record(workspace.session_id, lambda: self._store.touch(workspace.session_id, age))
+        if woken.fresh:
+            await self._patch(workspace.session_id, woken)
+
+    async def sleep(self, session_id: SessionId) -> None:
+        """Put the session to sleep now, whatever its idle time.
+
+        Raises NotFoundError, ConflictError (deleted, messages wait, or woken meanwhile) and DemandGateClosedError.
+        """
+        first = await self._live(session_id)
+        noted = first
+        for _ in range(SLEEP_ATTEMPTS):
+            if noted.woken_at != first.woken_at:
+                break
+            await self._release(noted)
+            if noted.replicas == 0:
+                return
+            try:
+                await self._cluster.sleep_workspace(
+                    session_id, noted.resource_version, int(self._clock.now().timestamp() * 1000)
+                )
+            except ConflictError:
+                noted = await self._live(session_id)
+                continue
+            return
+        msg = f"session {session_id} was woken or changed meanwhile"
+        raise ConflictError(msg, hint=f"If it should sleep all the same: sessionctl sleep {session_id}")
+
+    async def _release(self, workspace: Workspace) -> None:
+        session_id = workspace.session_id
+        outcome = await self._store.release(session_id, timedelta(), force=True)
+        if outcome is ReleaseOutcome.UNKNOWN:
+            await self.rebuild_record(session_id)
+            outcome = await self._store.release(session_id, timedelta(), force=True)
+        match outcome:
+            case ReleaseOutcome.RELEASED:
+                return
+            case ReleaseOutcome.WAITING:
+                msg = f"session {session_id} has messages that wait or run"
+                raise ConflictError(msg, hint="Let them end, or cancel them.")
+            case ReleaseOutcome.GATED:
+                msg = "Redis restarted and what it forgot is not restored yet: nothing may sleep"
+                raise DemandGateClosedError(msg, hint="Run: sessionctl sweep")
+            case _:
+                msg = f"session {session_id} could not be released: {outcome}"
+                raise ConflictError(msg, hint="Try again.")
+
+    async def rebuild_record(self, session_id: SessionId) -> Workspace:
+        """Write the session's record from the live object; raises NotFoundError and ConflictError (deleted)."""
+        workspace = await self._live(session_id)
+        if not await self._store.ensure_record(workspace):
+            raise deleted_session(session_id)
+        return workspace
+
+    async def _live(self, session_id: SessionId) -> Workspace:
+        workspace = await self._cluster.find_workspace(session_id)
+        if workspace is None:
+            raise unknown_session(session_id)
+        if workspace.deleted_at is not None:
+            raise deleted_session(session_id)
+        return workspace
+
+    async def _with_record(self, session_id: SessionId, script: Callable[[], Awaitable[Woken]]) -> Woken:
+        try:
+            return await script()
+        except NotFoundError:
+            await self.rebuild_record(session_id)
+        return await script()
+
+    async def _patch(self, session_id: SessionId, woken: Woken) -> str | None:
+        try:
+            if not woken.fresh:
+                seen = await self._cluster.find_workspace(session_id)
+                if seen is not None and seen.replicas:
+                    return None
+            await self._cluster.wake_workspace(session_id, woken.last_active)
+        except ClusterError as error:
+            return f"stored; it takes effect when the cluster is back ({error.message})"
+        except NotFoundError:
+            raise unknown_session(session_id) from None
+        return None

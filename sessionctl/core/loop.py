@@ -1,0 +1,122 @@
+"""``sweep``: gate, watch guard, sweeper and scaler keeper together, once or for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from sessionctl.core.sweeper import SweepReport
+from sessionctl.errors import DependencyError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sessionctl.core.gate import Gate
+    from sessionctl.core.guard import WatchGuard
+    from sessionctl.core.scalers import ScalerKeeper
+    from sessionctl.core.sweeper import Sweeper
+    from sessionctl.models import SessionId, WatchEvent, Workspace
+    from sessionctl.ports import Clock, Cluster
+    from sessionctl.settings import SweepSettings
+
+FIRST_RETRY_SECONDS: Final = 0.2
+LONGEST_RETRY_SECONDS: Final = 5.0
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SweepOnce:
+    """What one pass over everything did."""
+
+    gate_open: bool
+    woken: tuple[SessionId, ...]
+    nudged: tuple[SessionId, ...]
+    report: SweepReport
+
+
+class SweepLoop:
+    """Runs the four parts on one view of the cluster."""
+
+    def __init__(
+        self,
+        *,
+        cluster: Cluster,
+        gate: Gate,
+        guard: WatchGuard,
+        sweeper: Sweeper,
+        keeper: ScalerKeeper,
+        clock: Clock,
+        settings: SweepSettings,
+    ) -> None:
+        self._cluster = cluster
+        self._gate = gate
+        self._guard = guard
+        self._sweeper = sweeper
+        self._keeper = keeper
+        self._clock = clock
+        self._settings = settings
+        self._view: dict[SessionId, Workspace] = {}
+        self._synced = asyncio.Event()
+
+    async def once(self) -> SweepOnce:
+        """Make one pass; raises StoreError and ClusterError."""
+        gate_open = await self._gate.check()
+        workspaces = await self._cluster.list_workspaces()
+        woken = await self._guard.check(workspaces)
+        report = await self._sweeper.tick(workspaces) if gate_open else SweepReport()
+        nudged = await self._keeper.check(gate_open=gate_open)
+        return SweepOnce(gate_open=gate_open, woken=tuple(woken), nudged=tuple(nudged), report=report)
+
+    async def forever(self) -> None:
+        """Run until cancelled. A dependency that is down is retried; meanwhile every pod stays as it is."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._follow())
+            group.create_task(self._hold_gate())
+            group.create_task(self._sweep())
+
+    async def _follow(self) -> None:
+        delay = FIRST_RETRY_SECONDS
+        while True:
+            try:
+                async for event in self._cluster.watch_workspaces():
+                    await self._guard.check(self._apply(event))
+                    self._synced.set()
+                    delay = FIRST_RETRY_SECONDS
+            except DependencyError as error:
+                _log.warning("the view of the cluster is interrupted: %s", error)
+            # A new watch starts with a whole list, so that what was missed meanwhile is checked.
+            await self._clock.sleep(delay)
+            delay = min(delay * 2, LONGEST_RETRY_SECONDS)
+
+    def _apply(self, event: WatchEvent[Workspace]) -> Sequence[Workspace]:
+        if event.listed is not None:
+            self._view = {workspace.session_id: workspace for workspace in event.listed}
+            return event.listed
+        if event.deleted is not None:
+            self._view.pop(event.deleted.session_id, None)
+            return []
+        if event.changed is not None:
+            self._view[event.changed.session_id] = event.changed
+            return [event.changed]
+        return []
+
+    async def _hold_gate(self) -> None:
+        while True:
+            try:
+                gate_open = await self._gate.check()
+                await self._keeper.check(gate_open=gate_open)
+            except DependencyError as error:
+                _log.warning("the gate cannot be checked: %s", error)
+            await self._clock.sleep(self._settings.gate_interval.total_seconds())
+
+    async def _sweep(self) -> None:
+        await self._synced.wait()
+        while True:
+            try:
+                await self._sweeper.tick(list(self._view.values()))
+            except DependencyError as error:
+                _log.warning("nothing is put to sleep: %s", error)
+            await self._clock.sleep(self._settings.interval.total_seconds())

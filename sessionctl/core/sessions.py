@@ -1,0 +1,178 @@
+"""Create, delete and restore: what makes and ends a session. Each step may be the last; ``reconcile`` goes on."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from sessionctl.core.demand import deleted_session, unknown_session
+from sessionctl.core.identity import new_session_id
+from sessionctl.errors import ConflictError, NotFoundError, SessionctlError, StoreError
+from sessionctl.models import Owner
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sessionctl.core.releases import ReleaseService
+    from sessionctl.core.waiting import Waiter
+    from sessionctl.models import JsonObject, SessionId, Volume
+    from sessionctl.ports import Clock, Cluster, Store
+
+PURGED_TOMBSTONE: Final = timedelta(minutes=10)
+"""After a purge the tombstone only has to outlive operations that were under way."""
+
+
+@dataclass(frozen=True)
+class NewSession:
+    """What a session is made from; ``session_id`` makes the call repeatable."""
+
+    user_id: str
+    tenant: str
+    profile: str
+    session_id: SessionId | None = None
+
+
+class SessionService:
+    """Makes and ends sessions."""
+
+    def __init__(
+        self,
+        *,
+        cluster: Cluster,
+        store: Store,
+        releases: ReleaseService,
+        waiter: Waiter,
+        clock: Clock,
+        retention: timedelta,
+        progress: Callable[[str], None],
+    ) -> None:
+        self._cluster = cluster
+        self._store = store
+        self._releases = releases
+        self._waiter = waiter
+        self._clock = clock
+        self._retention = retention
+        self._progress = progress
+
+    async def create(self, request: NewSession) -> SessionId:
+        """Make a session, asleep; with a given id the call may be repeated.
+
+        Raises NotFoundError (profile), ConflictError (the id belongs to somebody else), InvalidRequestError (values),
+        HelmError, ClusterError and StoreError; after any of them nothing of the session is left.
+        """
+        session_id = request.session_id or new_session_id()
+        owner = Owner(request.user_id, request.tenant, request.profile, self._clock.now())
+        values = self._releases.values_for(session_id, owner)
+        if request.session_id and await self._exists(session_id, owner):
+            return session_id
+        # Asked before anything is made: a Redis or Helm that is not there must not leave half a session.
+        await asyncio.gather(self._store.get_epoch(), self._releases.check_helm())
+        self._progress("installing the release")
+        await self._install_or_discard(session_id, values)
+        self._progress("writing the record")
+        workspace = await self._cluster.find_workspace(session_id)
+        if workspace is None:
+            raise unknown_session(session_id)
+        try:
+            await self._store.ensure_record(workspace)
+        except StoreError:
+            # The session is complete in the cluster; the record is rebuilt at its first use.
+            self._progress("Redis does not answer; the record is written at the first use")
+        return session_id
+
+    async def _install_or_discard(self, session_id: SessionId, values: JsonObject) -> None:
+        try:
+            await self._releases.install(session_id, values)
+        except ConflictError:
+            raise
+        except (SessionctlError, asyncio.CancelledError):
+            self._progress("undoing")
+            await self._releases.discard(session_id)
+            raise
+
+    async def _exists(self, session_id: SessionId, owner: Owner) -> bool:
+        workspace = await self._cluster.find_workspace(session_id)
+        volume = await self._cluster.find_volume(session_id)
+        present = workspace or volume
+        if present is None:
+            return False
+        if (present.owner.user_id, present.owner.tenant) != (owner.user_id, owner.tenant):
+            msg = f"session {session_id} exists already and belongs to somebody else"
+            raise ConflictError(msg, hint="Leave --uuid out; a fresh one is made.")
+        if workspace is None or present.deleted_at is not None:
+            raise deleted_session(session_id)
+        return True
+
+    async def delete(self, session_id: SessionId, *, purge: bool) -> Volume | None:
+        """Delete a session; its volume stays for the retention time unless ``purge``. Idempotent.
+
+        Returns the volume that is kept. Raises NotFoundError for a session of which nothing is left.
+        """
+        workspace = await self._cluster.find_workspace(session_id)
+        volume = await self._cluster.find_volume(session_id)
+        present = workspace or volume
+        if present is None:
+            raise unknown_session(session_id)
+        await asyncio.gather(self._store.get_epoch(), self._releases.check_helm())
+        at = present.deleted_at or self._clock.now()
+        # Deployment first: marked volume and unmarked Deployment is what a restore looks like (see reconcile).
+        self._progress("marking")
+        if workspace is not None:
+            await self._cluster.mark_workspace_deleted(session_id, at, purge=purge)
+        if volume is not None:
+            at = volume.deleted_at or at
+            await self._cluster.mark_volume_deleted(session_id, at, purge=purge)
+        await self.finish_delete(session_id, present.owner, purge=purge)
+        return None if purge else volume
+
+    async def finish_delete(self, session_id: SessionId, owner: Owner, *, purge: bool) -> None:
+        """Do what follows the marks; every step may be repeated."""
+        await self._store.bury(session_id, owner.tenant, owner.user_id, PURGED_TOMBSTONE if purge else self._retention)
+        self._progress("uninstalling the release")
+        await self._releases.uninstall(session_id)
+        if purge:
+            self._progress("removing the volume")
+            await self._cluster.remove_volume(session_id)
+
+    async def restore(self, session_id: SessionId) -> None:
+        """Undo a delete within its retention: same id, same files, asleep. Idempotent.
+
+        Raises NotFoundError when there is no volume any more and ConflictError while it is being purged.
+        """
+        workspace = await self._cluster.find_workspace(session_id)
+        volume = await self._cluster.find_volume(session_id)
+        if volume is None:
+            if workspace is not None and workspace.deleted_at is None:
+                return
+            msg = f"session {session_id} cannot be restored: it has no volume"
+            raise NotFoundError(msg, hint="It was purged, its retention ended, or it never existed.")
+        if volume.purge or volume.being_removed:
+            msg = f"session {session_id} is being purged"
+            raise ConflictError(msg, hint="It cannot be brought back; create a new session.")
+        if workspace is not None and workspace.deleted_at is None and volume.deleted_at is None:
+            return
+        await asyncio.gather(self._store.get_epoch(), self._releases.check_helm())
+        if workspace is None or workspace.deleted_at is not None:
+            await self._reinstall(session_id, volume)
+        await self.finish_restore(session_id)
+
+    async def _reinstall(self, session_id: SessionId, volume: Volume) -> None:
+        values = self._releases.values_from(volume)
+        # What an earlier delete or a restore cut off midway has left must be gone first: a ScaledObject that is
+        # still ending would take the new one with it.
+        self._progress("clearing what is left of the old release")
+        await self._releases.uninstall(session_id)
+        await self._waiter.wait_removed(session_id, with_volume=False)
+        self._progress("installing the release")
+        await self._releases.install(session_id, values)
+
+    async def finish_restore(self, session_id: SessionId) -> None:
+        """Do what follows the install; the mark on the volume goes last, so that reconcile knows where it was cut."""
+        workspace = await self._cluster.find_workspace(session_id)
+        if workspace is None:
+            raise unknown_session(session_id)
+        self._progress("writing the record")
+        await self._store.unbury(workspace)
+        await self._cluster.clear_volume_deleted(session_id)

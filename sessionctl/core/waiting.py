@@ -1,0 +1,54 @@
+"""Waiting for the cluster to have done what was asked of it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from sessionctl.core.demand import unknown_session
+from sessionctl.errors import DeadlineExceededError
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from sessionctl.models import SessionId
+    from sessionctl.ports import Clock, Cluster
+
+REMOVAL_TIMEOUT_SECONDS: Final = 60.0
+REMOVAL_POLL_SECONDS: Final = 0.2
+
+
+class Waiter:
+    """Waits for one session."""
+
+    def __init__(self, cluster: Cluster, clock: Clock) -> None:
+        self._cluster = cluster
+        self._clock = clock
+
+    async def wait_awake(self, session_id: SessionId, timeout: timedelta) -> None:
+        """Wait until the pod is ready; raises NotFoundError and DeadlineExceededError."""
+        try:
+            async with asyncio.timeout(timeout.total_seconds()):
+                async for event in self._cluster.watch_workspaces(session_id):
+                    if event.deleted is not None or event.listed == ():
+                        raise unknown_session(session_id)
+                    found = event.listed[0] if event.listed else event.changed
+                    if found is not None and found.replicas and found.ready_replicas:
+                        return
+        except TimeoutError:
+            pass
+        msg = f"session {session_id} is not ready after {timeout.total_seconds():g} s"
+        raise DeadlineExceededError(msg, hint=f"Look at it with: kubectl describe pods -l uuid={session_id}")
+
+    async def wait_removed(self, session_id: SessionId, *, with_volume: bool) -> None:
+        """Wait until the release's objects are gone; raises DeadlineExceededError."""
+        kept = () if with_volume else ("persistentvolumeclaim/", "pod/")
+        deadline = self._clock.monotonic() + REMOVAL_TIMEOUT_SECONDS
+        while True:
+            left = [name for name in await self._cluster.list_leftovers(session_id) if not name.startswith(kept)]
+            if not left:
+                return
+            if self._clock.monotonic() > deadline:
+                msg = f"still there after {REMOVAL_TIMEOUT_SECONDS:.0f} s: {', '.join(left)}"
+                raise DeadlineExceededError(msg, hint="A ScaledObject ends only while KEDA runs.")
+            await self._clock.sleep(REMOVAL_POLL_SECONDS)

@@ -1,0 +1,107 @@
+"""The error tree: everything sessionctl raises on purpose.
+
+    SessionctlError                 internal
+    ├─ InvalidRequestError          invalid_request
+    │  └─ ConfigurationError        invalid_configuration
+    ├─ NotFoundError                not_found
+    ├─ ConflictError                conflict
+    │  └─ DemandGateClosedError     demand_gate_closed
+    ├─ ForbiddenError               forbidden
+    ├─ DependencyError              dependency_failed
+    │  ├─ HelmError                 helm_failed
+    │  ├─ ClusterError              cluster_failed
+    │  └─ StoreError                store_failed
+    └─ DeadlineExceededError        deadline_exceeded
+
+The edges translate ``code`` to HTTP statuses and exit codes, each in one table. A subclass exists
+only where a caller branches on it. ``hint`` is the next step, one sentence.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class SessionctlError(Exception):
+    """Base of the tree: ``message`` names the cause, ``hint`` the next step."""
+
+    code: ClassVar[str] = "internal"
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class InvalidRequestError(SessionctlError):
+    """The caller's input cannot be accepted; nothing was changed."""
+
+    code: ClassVar[str] = "invalid_request"
+
+
+class ConfigurationError(InvalidRequestError):
+    """The platform's configuration or a profile is wrong; an operator has to mend it."""
+
+    code: ClassVar[str] = "invalid_configuration"
+
+
+class NotFoundError(SessionctlError):
+    """The named thing does not exist."""
+
+    code: ClassVar[str] = "not_found"
+
+
+class ConflictError(SessionctlError):
+    """The request contradicts the present state, or somebody else changed it first."""
+
+    code: ClassVar[str] = "conflict"
+
+
+class DemandGateClosedError(ConflictError):
+    """Redis restarted and its demand has not been restored yet, so nothing may be put to sleep (DESIGN 5)."""
+
+    code: ClassVar[str] = "demand_gate_closed"
+
+
+class ForbiddenError(SessionctlError):
+    """The caller may not do this."""
+
+    code: ClassVar[str] = "forbidden"
+
+
+class DependencyError(SessionctlError):
+    """Something sessionctl needs does not answer or answers wrongly."""
+
+    code: ClassVar[str] = "dependency_failed"
+
+
+class HelmError(DependencyError):
+    """Helm is missing, too old, or refused; ``stderr`` is already truncated and carries no values."""
+
+    code: ClassVar[str] = "helm_failed"
+
+    def __init__(self, message: str, *, stderr: str = "", hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.stderr = stderr
+
+
+class ClusterError(DependencyError):
+    """The Kubernetes API is unreachable or refused; ``status`` is its HTTP status, 0 when there was no answer."""
+
+    code: ClassVar[str] = "cluster_failed"
+
+    def __init__(self, message: str, *, status: int = 0, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+
+
+class StoreError(DependencyError):
+    """Redis is unreachable or refused."""
+
+    code: ClassVar[str] = "store_failed"
+
+
+class DeadlineExceededError(SessionctlError):
+    """The operation did not finish in the time given; what was asked for may still happen."""
+
+    code: ClassVar[str] = "deadline_exceeded"

@@ -1,0 +1,221 @@
+"""Construction: the only place where adapters meet core."""
+
+from __future__ import annotations
+
+import os
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import yaml
+
+from sessionctl.adapters.charts import locate_session_chart
+from sessionctl.adapters.clock import SystemClock
+from sessionctl.adapters.cluster.client import KubernetesClient
+from sessionctl.adapters.cluster.kubernetes_cluster import KubernetesCluster
+from sessionctl.adapters.cluster.platform import PlatformReader
+from sessionctl.adapters.helm import HelmCli
+from sessionctl.adapters.probe import SilentWorkspaceProbe
+from sessionctl.adapters.profiles import JinjaProfiles, builtin_templates
+from sessionctl.adapters.store.redis_store import RedisStore
+from sessionctl.core.demand import DemandService
+from sessionctl.core.gate import Gate
+from sessionctl.core.guard import WatchGuard
+from sessionctl.core.loop import SweepLoop
+from sessionctl.core.reconcile import Reconciler
+from sessionctl.core.releases import ReleaseService
+from sessionctl.core.scalers import ScalerKeeper
+from sessionctl.core.sessions import SessionService
+from sessionctl.core.sweeper import Sweeper
+from sessionctl.core.values import ValuesBuilder
+from sessionctl.core.views import ViewService
+from sessionctl.core.waiting import Waiter
+from sessionctl.errors import ConfigurationError, NotFoundError
+from sessionctl.models import JsonObject, RedisEndpoint
+from sessionctl.settings import ProbeKind, load_platform, load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from sessionctl.ports import ActivityProbe
+    from sessionctl.settings import Platform, Settings
+
+
+@dataclass(frozen=True)
+class DirectOptions:
+    """How an operator reaches the platform: a kubeconfig is enough."""
+
+    kubeconfig: str | None = None
+    context: str | None = None
+    platform_namespace: str = "sessionctl"
+    helm: str = "helm"
+
+
+def _ignore(_: str) -> None:
+    """Progress that nobody watches."""
+
+
+@dataclass(frozen=True)
+class Factory:
+    """The services of one platform; made by ``open_factory``, valid inside it."""
+
+    options: DirectOptions
+    settings: Settings
+    platform: Platform
+    cluster: KubernetesCluster
+    store: RedisStore
+    reader: PlatformReader
+    progress: Callable[[str], None]
+
+    @cached_property
+    def clock(self) -> SystemClock:
+        """The machine's clock."""
+        return SystemClock()
+
+    @cached_property
+    def helm(self) -> HelmCli:
+        """Helm on the sessions namespace."""
+        return HelmCli(
+            binary=self.options.helm,
+            chart=locate_session_chart(),
+            namespace=self.platform.sessions_namespace,
+            kubeconfig=self.options.kubeconfig,
+            context=self.options.context,
+            timeout=self.settings.helm.timeout,
+        )
+
+    @cached_property
+    def demand(self) -> DemandService:
+        """Wake and sleep."""
+        return DemandService(self.cluster, self.store, self.clock)
+
+    def create_view_service(self) -> ViewService:
+        """Status and list."""
+        sessions = self.settings.sessions
+        return ViewService(self.cluster, self.store, sessions.domain, sessions.retention)
+
+    async def create_release_service(self) -> ReleaseService:
+        """Helm releases; reads the platform key and the platform's profiles."""
+        try:
+            own = await self.reader.read_config_map(self.platform.profiles_config_map)
+        except NotFoundError:
+            own = {}
+        templates = builtin_templates() | {name.removesuffix(".yaml.j2"): text for name, text in own.items()}
+        key = await self.reader.read_secret(self.platform.platform_key_secret)
+        return ReleaseService(
+            helm=self.helm,
+            cluster=self.cluster,
+            clock=self.clock,
+            profiles=JinjaProfiles(templates),
+            builder=ValuesBuilder(self.settings, self.platform, self.options.platform_namespace),
+            platform_key=key.value("key"),
+        )
+
+    async def create_session_service(self) -> SessionService:
+        """Create, delete, restore."""
+        return self._sessions(await self.create_release_service())
+
+    def _sessions(self, releases: ReleaseService) -> SessionService:
+        return SessionService(
+            cluster=self.cluster,
+            store=self.store,
+            releases=releases,
+            waiter=self.create_waiter(),
+            clock=self.clock,
+            retention=self.settings.sessions.retention,
+            progress=self.progress,
+        )
+
+    def create_waiter(self) -> Waiter:
+        """Waiting for the cluster."""
+        return Waiter(self.cluster, self.clock)
+
+    async def create_reconciler(self) -> Reconciler:
+        """Repair of what was cut off."""
+        releases = await self.create_release_service()
+        return Reconciler(
+            helm=self.helm,
+            cluster=self.cluster,
+            store=self.store,
+            sessions=self._sessions(releases),
+            releases=releases,
+            clock=self.clock,
+            retention=self.settings.sessions.retention,
+            progress=self.progress,
+        )
+
+    def create_probe(self) -> ActivityProbe:
+        """Whom the sweeper asks; raises ConfigurationError for a kind this version cannot ask yet."""
+        if self.settings.idle.probe is ProbeKind.AGENT:
+            msg = "idle.probe: agent needs a workspace image with an agent, which this version does not have"
+            raise ConfigurationError(msg, hint="Set config.idle.probe to none.")
+        return SilentWorkspaceProbe()
+
+    def create_sweep_loop(self) -> SweepLoop:
+        """Gate, watch guard, sweeper and scaler keeper."""
+        sweeper = Sweeper(
+            cluster=self.cluster,
+            store=self.store,
+            demand=self.demand,
+            probe=self.create_probe(),
+            clock=self.clock,
+            settings=self.settings.idle,
+        )
+        return SweepLoop(
+            cluster=self.cluster,
+            gate=Gate(self.cluster, self.store),
+            guard=WatchGuard(self.store, self.demand),
+            sweeper=sweeper,
+            keeper=ScalerKeeper(self.cluster, self.clock),
+            clock=self.clock,
+            settings=self.settings.sweep,
+        )
+
+
+@asynccontextmanager
+async def open_factory(options: DirectOptions, progress: Callable[[str], None] = _ignore) -> AsyncIterator[Factory]:
+    """Find the platform through a kubeconfig, and close every connection at the end.
+
+    Raises ConfigurationError (no kubeconfig, no platform, wrong settings) and ClusterError.
+    """
+    async with await KubernetesClient.connect(options.kubeconfig, options.context) as client:
+        reader = PlatformReader(client, options.platform_namespace)
+        documents = await reader.read_documents()
+        where = f"ConfigMap {documents.namespace}/sessionctl-platform"
+        settings = load_settings(f"{where}: config.yaml", _mapping(documents.config), os.environ)
+        platform = load_platform(f"{where}: platform.yaml", _mapping(documents.platform))
+        secret = await reader.read_secret(platform.redis.secret_name)
+        endpoint = RedisEndpoint(
+            host=platform.redis.host,
+            port=platform.redis.port,
+            database=platform.redis.database,
+            tls=platform.redis.tls,
+            username=secret.value("username"),
+            password=secret.value("password"),
+            keda_username=platform.keda.username,
+        )
+        async with RedisStore(endpoint) as store:
+            yield Factory(
+                options=options,
+                settings=settings,
+                platform=platform,
+                cluster=KubernetesCluster(client, platform.sessions_namespace),
+                store=store,
+                reader=reader,
+                progress=progress,
+            )
+
+
+def _mapping(text: str) -> JsonObject:
+    try:
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        msg = f"the platform's configuration is not YAML: {str(error).splitlines()[0]}"
+        raise ConfigurationError(msg, hint="Upgrade the platform release.") from error
+    if document is None:
+        return {}
+    if not isinstance(document, dict):
+        msg = "the platform's configuration is not a mapping"
+        raise ConfigurationError(msg, hint="Upgrade the platform release.")
+    return document

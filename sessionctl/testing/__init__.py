@@ -1,0 +1,1 @@
+"""Fakes behind ports, for sessionctl's own tests and for those of its users."""

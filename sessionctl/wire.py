@@ -1,0 +1,111 @@
+"""The shapes that leave sessionctl: the CLI's JSON and YAML, and the bodies of the HTTP API (DESIGN 6)."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from sessionctl.models import JsonObject, SessionStatus
+
+
+class _Shape(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class CreatedSession(_Shape):
+    """Answer of create."""
+
+    uuid: str
+    user_id: str
+    status: SessionStatus
+    created_at: datetime
+    url: str
+
+
+class Action(_Shape):
+    """Answer of a verb that changes one session."""
+
+    uuid: str
+    action: Literal["wake", "sleep", "delete", "restore"]
+    status: str
+    notice: str | None = None
+
+
+class SessionBody(_Shape):
+    """What is known of a session itself."""
+
+    user_id: str
+    tenant: str
+    profile: str
+    status: SessionStatus
+    reason: str | None
+    url: str
+    created_at: datetime
+    last_active: datetime | None
+    deleted_at: datetime | None
+    restorable_until: datetime | None
+
+
+class SessionReport(_Shape):
+    """Answer of status, and a row of list.
+
+    ``queue_length`` counts waiting messages and a wake that is not met yet, never the keep-awake entry of a running
+    pod; None when Redis did not answer or was not asked. ``replicas`` is what is wanted, ``ready_replicas`` what is.
+    """
+
+    uuid: str
+    session: SessionBody
+    queue_length: int | None
+    replicas: int
+    ready_replicas: int
+    timestamp: datetime
+    notices: tuple[str, ...] = ()
+
+
+class SessionList(_Shape):
+    """Answer of list."""
+
+    sessions: tuple[SessionReport, ...]
+
+
+class SweepResult(_Shape):
+    """Answer of one sweep: which sessions were put to sleep, adopted, kept, refused, woken or nudged."""
+
+    gate: Literal["open", "closed"]
+    slept: tuple[str, ...]
+    adopted: tuple[str, ...]
+    kept: tuple[str, ...]
+    refused: tuple[str, ...]
+    woken: tuple[str, ...]
+    nudged: tuple[str, ...]
+
+
+class Repair(_Shape):
+    """One session that was not whole."""
+
+    uuid: str
+    repair: str
+    error: str | None
+
+
+class ReconcileResult(_Shape):
+    """Answer of reconcile."""
+
+    dry_run: bool
+    repairs: tuple[Repair, ...]
+
+
+class RenderedValues(_Shape):
+    """Answer of template: the chart values of a session; secrets are replaced."""
+
+    values: JsonObject
+
+
+class VersionInfo(_Shape):
+    """Answer of version; the session chart has the version of sessionctl itself."""
+
+    sessionctl: str
+    helm: str | None
+    platform: str | None
