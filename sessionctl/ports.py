@@ -94,6 +94,10 @@ class Cluster(Protocol):
         """Patch replicas to 0 if the object still is the one noted; raises ConflictError if not."""
         ...
 
+    async def mark_workspace_slept(self, session_id: SessionId, slept_at: int) -> None:
+        """Note that the session was awake once, without touching its replicas; does nothing when it is gone."""
+        ...
+
     async def mark_workspace_deleted(self, session_id: SessionId, at: datetime, *, purge: bool) -> None:
         """Annotate the Deployment; does nothing when it is gone."""
         ...

@@ -11,7 +11,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Final, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
 from sessionctl.errors import ConfigurationError
@@ -100,7 +100,7 @@ class SessionSettings(_Section):
     domain: str = Field(default="example.com", min_length=1)
     retention: Duration = timedelta(days=7)
     max_waiting: int = Field(default=100, ge=1)
-    values: JsonObject = Field(default_factory=dict)
+    values: dict[str, JsonValue] = Field(default_factory=dict)
 
 
 class ScalingSettings(_Section):
@@ -180,7 +180,7 @@ class Platform(_Section):
 def _explain(source: str, error: ValidationError) -> ConfigurationError:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"]) or "the document"
-    return ConfigurationError(f"{source}: {where}: {first['msg']}", hint="Mend the platform release's values.")
+    return ConfigurationError(f"{source}: {where}: {first['msg'].removeprefix('Value error, ')}", hint="Mend the platform release's values.")
 
 
 def _overrides(environment: Mapping[str, str]) -> JsonObject:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, JsonValue
 
-from sessionctl.models import JsonObject, SessionStatus
+from sessionctl.models import SessionStatus
 
 
 class _Shape(BaseModel):
@@ -100,7 +100,7 @@ class ReconcileResult(_Shape):
 class RenderedValues(_Shape):
     """Answer of template: the chart values of a session; secrets are replaced."""
 
-    values: JsonObject
+    values: dict[str, JsonValue]
 
 
 class VersionInfo(_Shape):

@@ -170,6 +170,8 @@ class SessionService:
 
     async def finish_restore(self, session_id: SessionId) -> None:
         """Do what follows the install; the mark on the volume goes last, so that reconcile knows where it was cut."""
+        # The new Deployment does not know that the session was awake before its deletion.
+        await self._cluster.mark_workspace_slept(session_id, int(self._clock.now().timestamp() * 1000))
         workspace = await self._cluster.find_workspace(session_id)
         if workspace is None:
             raise unknown_session(session_id)

@@ -7,6 +7,7 @@ import json
 import os
 from contextlib import asynccontextmanager
 from http import HTTPStatus
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 from urllib.parse import urlencode
 
@@ -54,7 +55,10 @@ class KubernetesClient:
             if kubeconfig is None and "KUBECONFIG" not in os.environ and "KUBERNETES_SERVICE_HOST" in os.environ:
                 load_incluster_config(client_configuration=configuration)
             else:
-                location = kubeconfig or os.environ.get("KUBECONFIG")
+                location = kubeconfig or os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
+                if not any(Path(part).is_file() for part in location.split(os.pathsep)):
+                    msg = f"no usable kubeconfig: there is no file {location}"
+                    raise ConfigurationError(msg, hint="Set KUBECONFIG or give --kubeconfig.")
                 await load_kube_config(config_file=location, context=context, client_configuration=configuration)
         except (ConfigException, OSError, ValueError, TypeError) as error:
             msg = f"no usable kubeconfig: {str(error).splitlines()[0][:200]}"

@@ -96,6 +96,10 @@ class KubernetesCluster:
             },
         )
 
+    async def mark_workspace_slept(self, session_id: SessionId, slept_at: int) -> None:
+        """See ``ports.Cluster``."""
+        await self._annotate("deployment", session_id, {labels.SLEPT_AT: str(slept_at)})
+
     async def mark_workspace_deleted(self, session_id: SessionId, at: datetime, *, purge: bool) -> None:
         """See ``ports.Cluster``."""
         await self._mark_deleted("deployment", session_id, at, purge=purge)

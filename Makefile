@@ -1,0 +1,8 @@
+# Every target is one exec of tools/dev.py, which needs Python 3.11 and nothing else; see there.
+PYTHON ?= python3
+
+.DEFAULT_GOAL := help
+.PHONY: help tools up down demo test lint clean
+
+help tools up down demo test lint clean:
+	@exec $(PYTHON) tools/dev.py $@

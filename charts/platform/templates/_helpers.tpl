@@ -1,0 +1,50 @@
+{{- define "platform.selectorLabels" -}}
+app.kubernetes.io/name: platform
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
+{{- end }}
+
+{{/* Called with (dict "root" $ "component" "redis"). */}}
+{{- define "platform.labels" -}}
+{{ include "platform.selectorLabels" .root }}
+app.kubernetes.io/component: {{ .component }}
+app.kubernetes.io/part-of: sessionctl
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" | trunc 63 }}
+{{- end }}
+
+{{/*
+Whether this release may render an object that outlives it: "true" when there is none, or when it is this release's own.
+Somebody else's (also an earlier release's, kept at its uninstall) is used as it is: rendering it would fail the install.
+Called with (dict "root" $ "object" <what lookup gave>).
+*/}}
+{{- define "platform.mine" -}}
+{{- $annotations := dig "metadata" "annotations" (dict) .object -}}
+{{- if not .object -}}
+true
+{{- else if and (eq (get $annotations "meta.helm.sh/release-name") .root.Release.Name) (eq (get $annotations "meta.helm.sh/release-namespace") .root.Release.Namespace) -}}
+true
+{{- end -}}
+{{- end }}
+
+{{- define "platform.redis.secretName" -}}
+{{- if .Values.redis.enabled -}}
+sessionctl-redis
+{{- else -}}
+{{ .Values.externalRedis.existingSecret }}
+{{- end -}}
+{{- end }}
+
+{{- define "platform.redis.image" -}}
+{{- with .Values.redis.image -}}
+{{- if .digest -}}
+{{ .repository }}@{{ .digest }}
+{{- else -}}
+{{ .repository }}:{{ .tag }}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{/* One data key of a Secret as lookup gave it, decoded; empty when it is not there. Called with (list $secret "key"). */}}
+{{- define "platform.secretValue" -}}
+{{- dig "data" (index . 1) "" (index . 0) | b64dec -}}
+{{- end }}

@@ -1,0 +1,127 @@
+"""`python -m tools.localcluster up|down|status`: the cluster of a person at a keyboard."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+import sysconfig
+import time
+from pathlib import Path
+
+from tools.errors import ToolError
+from tools.localcluster.cluster import LocalCluster
+from tools.localcluster.models import KINDS, ClusterError, ClusterSpec
+
+_SWEEP = "sweep"
+
+
+def default_directory() -> Path:
+    """Return $CLUSTER_DIR, or a directory in the user's state."""
+    if configured := os.environ.get("CLUSTER_DIR"):
+        return Path(configured).absolute()
+    base = os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser()
+    return Path(base) / "sessionctl" / "cluster"
+
+
+def up(directory: Path, spec: ClusterSpec) -> None:
+    """Start the cluster, install the platform, run the sweeper; whatever of it is there already stays."""
+    started = time.monotonic()
+    try:
+        cluster = LocalCluster.attach(directory)
+        _say(f"a local cluster runs in {directory}")
+    except ClusterError:
+        # Until everything is up this process owns it, so that an interrupted start leaves nothing.
+        cluster = LocalCluster.start(spec, directory, owner_pid=os.getpid())
+        _say(f"control plane, KEDA, Redis and {spec.nodes} nodes up in {time.monotonic() - started:.1f} s")
+    cluster.install_platform()
+    _say("platform chart installed: release sessionctl, namespace sessionctl")
+    if cluster.pids().get(_SWEEP) is None:
+        cluster.run(_SWEEP, [_sessionctl(), "sweep", "--loop"])
+        _say(f"sweeper runs (log: {cluster.log(_SWEEP)})")
+    cluster.disown()
+    sys.stdout.write(describe(cluster))
+
+
+def down(directory: Path) -> None:
+    """End the cluster; none is fine."""
+    try:
+        cluster = LocalCluster.attach(directory)
+    except ClusterError as error:
+        _say(str(error))
+        return
+    cluster.stop()
+    _say(f"ended, {directory} removed")
+
+
+def status(directory: Path) -> None:
+    """Print what runs and where."""
+    cluster = LocalCluster.attach(directory)
+    for name, pid in sorted(cluster.pids().items()):
+        sys.stdout.write(f"# {name:24} {f'pid {pid}' if pid else 'not running'}\n")
+    sys.stdout.write(describe(cluster))
+
+
+def describe(cluster: LocalCluster) -> str:
+    """Return shell lines that point a shell's tools to the cluster, and what to try next."""
+    changed = {name: value for name, value in cluster.environment().items() if os.environ.get(name) != value}
+    folders = dict.fromkeys(str(cluster.binary(name).parent) for name in ("helm", "kubectl", "redis-cli"))
+    changed["PATH"] = ":".join([str(_sessionctl().parent), *folders, "$PATH"])
+    # The password is read from the cluster where it is needed; a terminal's history is no place for it.
+    changed.pop("REDISCLI_AUTH", None)
+    redis = cluster.redis
+    secret = "kubectl -n sessionctl get secret sessionctl-external-redis -o jsonpath='{.data.password}' | base64 -d"
+    lines = [
+        *(f"export {name}={_quoted(value)}" for name, value in sorted(changed.items())),
+        f'export REDISCLI_AUTH="$({secret})"',
+        f"# API server {cluster.server}, Redis {redis.host}:{redis.port} (user {redis.username})",
+        f"# logs: {cluster.directory}/logs",
+        "# next: copy the export lines into a shell, then",
+        "#   sessionctl create --user alice && sessionctl list",
+        "#   kubectl -n sessions get deployments,pods,scaledobjects",
+        f"#   redis-cli -h {redis.host} -p {redis.port} RPUSH queue:<uuid> wake",
+        "# end it with: make down",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(value: str) -> str:
+    """Quote for a POSIX shell, with $PATH left to the shell."""
+    kept = value.removesuffix(":$PATH")
+    return shlex.quote(kept) + (":$PATH" if kept != value else "")
+
+
+def _sessionctl() -> Path:
+    return Path(sysconfig.get_path("scripts")) / "sessionctl"
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+
+
+def main() -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(prog="python -m tools.localcluster", description=__doc__)
+    parser.add_argument("command", choices=("up", "down", "status"))
+    parser.add_argument("--dir", type=Path, default=default_directory(), help="default: %(default)s")
+    parser.add_argument("--kind", choices=KINDS, default=KINDS[0])
+    arguments = parser.parse_args()
+    try:
+        match arguments.command:
+            case "up":
+                up(arguments.dir.absolute(), ClusterSpec(kind=arguments.kind))
+            case "down":
+                down(arguments.dir.absolute())
+            case _:
+                status(arguments.dir.absolute())
+    except ToolError as error:
+        _say(f"error: {error}")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

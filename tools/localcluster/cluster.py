@@ -1,0 +1,315 @@
+"""The cluster as its users see it: start, attach, addresses, kill and start of parts, stop."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from tools import processes
+from tools.localcluster.models import ClusterError, ClusterSpec, Layout, RedisEndpoint, State
+from tools.localcluster.pki import write_kubeconfig, write_private
+from tools.localcluster.simulated import SimulatedKind
+from tools.pins import ROOT
+from tools.toolchain import Tools, ensure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+_STOP_SECONDS = 60
+_STEP_LOG = "see the log it names, or run it again"
+
+
+@dataclass(frozen=True)
+class LocalCluster:
+    """A running cluster.
+
+    Attributes:
+        directory: Everything that belongs to it.
+        state: What its supervisor wrote down.
+    """
+
+    directory: Path
+    state: State
+
+    @classmethod
+    def start(
+        cls, spec: ClusterSpec, directory: Path, owner_pid: int | None, say: Callable[[str], None] | None = None
+    ) -> Self:
+        """Build the tools that are missing, start a cluster and return when it is ready.
+
+        Args:
+            spec: What to start.
+            directory: Where; absent, empty, or left over from a cluster that is gone.
+            owner_pid: When this process ends, so does the cluster; None: it lives until `stop`.
+            say: Takes the progress lines of the builds.
+
+        Raises:
+            ClusterError: The directory is in use or a component did not start.
+            ToolError: A tool is missing and could not be built.
+        """
+        tools = ensure(SimulatedKind.tool_names, say)
+        layout = Layout(directory.absolute())
+        lock = _claim(layout)
+        try:
+            layout.create()
+            order = {
+                "spec": asdict(spec),
+                "owner": owner_pid,
+                "binaries": {name: str(file) for name, file in tools.binaries.items()},
+                "data": [[tool, folder, str(path)] for (tool, folder), path in tools.data.items()],
+            }
+            write_private(layout.directory / "order.json", json.dumps(order).encode())
+            answer = _spawn(layout, lock)
+        finally:
+            os.close(lock)
+        if not answer["ok"]:
+            raise ClusterError(f"the local cluster did not start: {answer['error']}", _STEP_LOG)
+        return cls.attach(directory)
+
+    @classmethod
+    def attach(cls, directory: Path) -> Self:
+        """Return the cluster that runs in a directory.
+
+        Raises:
+            ClusterError: None does.
+        """
+        layout = Layout(directory.absolute())
+        try:
+            state = State.from_json(json.loads(layout.state.read_text()))
+        except (FileNotFoundError, NotADirectoryError):
+            raise ClusterError(f"no local cluster runs in {layout.directory}", "start one with `make up`") from None
+        if processes.start_ticks(state.supervisor) != state.supervisor_ticks:
+            raise ClusterError(f"the local cluster in {layout.directory} has died", "start it again with `make up`")
+        return cls(layout.directory, state)
+
+    @property
+    def kubeconfig(self) -> Path:
+        """Return the kubeconfig of the cluster's administrator."""
+        return Layout(self.directory).kubeconfig
+
+    @property
+    def server(self) -> str:
+        """Return the URL of the API server."""
+        return self.state.server
+
+    @property
+    def certificate_authority(self) -> Path:
+        """Return the certificate that signs the API server's."""
+        return Layout(self.directory).pki / "ca.crt"
+
+    @property
+    def redis(self) -> RedisEndpoint:
+        """Return the address and the users of Redis."""
+        return self.state.redis
+
+    def token_for(self, user: str) -> str:
+        """Return the bearer token of a user of the token file, such as "admin"."""
+        return self.state.tokens[user]
+
+    def kubeconfig_for_token(self, token: str, path: Path, user: str = "token") -> Path:
+        """Write a kubeconfig for a bearer token, such as one of `kubectl create token`, and return its path."""
+        write_kubeconfig(path, Layout(self.directory), self.server, token, user)
+        return path
+
+    def binary(self, name: str) -> Path:
+        """Return the file of a tool that the cluster came with."""
+        return self._tools().binary(name)
+
+    def environment(self) -> dict[str, str]:
+        """Return this process's environment, changed so that kubectl, helm and redis-cli use this cluster."""
+        folder = self.directory / "home"
+        return {
+            **os.environ,
+            "PATH": self._tools().path(),
+            "KUBECONFIG": str(self.kubeconfig),
+            "KUBECACHEDIR": str(folder / "kube"),
+            "HELM_CACHE_HOME": str(folder / "helm" / "cache"),
+            "HELM_CONFIG_HOME": str(folder / "helm" / "config"),
+            "HELM_DATA_HOME": str(folder / "helm" / "data"),
+            "REDISCLI_AUTH": self.redis.password,
+        }
+
+    def tool(self, name: str, *argv: str, stdin: str | None = None) -> str:
+        """Run a tool on this cluster and return what it printed.
+
+        Raises:
+            ClusterError: It failed; the message holds what it wrote to standard error.
+        """
+        done = subprocess.run(
+            [self.binary(name), *argv],
+            env=self.environment(),
+            input=stdin,
+            stdin=subprocess.DEVNULL if stdin is None else None,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise ClusterError(f"{name} failed: {done.stderr.strip() or done.stdout.strip()}", "")
+        return done.stdout
+
+    def kubectl(self, *argv: str, stdin: str | None = None) -> str:
+        """Run kubectl as administrator."""
+        return self.tool("kubectl", *argv, stdin=stdin)
+
+    def redis_cli(self, *argv: str) -> str:
+        """Run redis-cli as the default user, and return its answer without the line end."""
+        address = ("-h", self.redis.host, "-p", str(self.redis.port))
+        return self.tool("redis-cli", *address, *argv).removesuffix("\n")
+
+    def install_platform(self, values: Mapping[str, Any] | None = None) -> None:
+        """Install or upgrade charts/platform, with the engines that run as processes here switched off."""
+        # Only the tests of charts need it, and it reads the repository.
+        from tools.localcluster.platform import install_platform  # noqa: PLC0415
+
+        install_platform(self, values or {})
+
+    def pids(self) -> dict[str, int | None]:
+        """Return the pid of each component, None for one that does not run."""
+        pids: dict[str, int | None] = self._command("status")
+        return pids
+
+    def pid(self, name: str) -> int | None:
+        """Return the pid of a component, None when it does not run."""
+        return self.pids().get(name)
+
+    def log(self, name: str) -> Path:
+        """Return the log file of a component."""
+        return Layout(self.directory).log(name)
+
+    def kill(self, name: str) -> None:
+        """Kill a component with SIGKILL and return when it is gone; nothing starts it again by itself."""
+        self.signal(name, signal.SIGKILL)
+
+    def signal(self, name: str, signum: int) -> None:
+        """Send a signal to a component, such as SIGSTOP; after SIGTERM and SIGKILL return when it is gone."""
+        self._command("signal", name=name, signal=int(signum))
+
+    def start_component(self, name: str, *, empty: bool = False) -> None:
+        """Start a component that was killed, and return when it is ready.
+
+        Args:
+            name: Its name.
+            empty: Without the data that it had, as after the loss of its disk.
+        """
+        self._command("start", name=name, empty=empty)
+
+    def run(self, name: str, argv: Sequence[str | Path], env: Mapping[str, str] | None = None) -> None:
+        """Start one more process that lives and dies with the cluster, in `environment()` and the given variables."""
+        self._command("run", name=name, argv=[str(part) for part in argv], env={**self.environment(), **(env or {})})
+
+    def disown(self) -> None:
+        """Let the cluster outlive its owner."""
+        self._command("disown")
+
+    def stop(self) -> None:
+        """End every process of the cluster and remove its directory."""
+        try:
+            supervisor = os.pidfd_open(self.state.supervisor)
+        except ProcessLookupError:
+            supervisor = None
+        if supervisor is not None:
+            try:
+                if processes.start_ticks(self.state.supervisor) == self.state.supervisor_ticks:
+                    os.kill(self.state.supervisor, signal.SIGTERM)
+                    # A stopped or stuck supervisor takes its children with it when it is killed.
+                    if not select.select([supervisor], [], [], _STOP_SECONDS)[0]:
+                        os.kill(self.state.supervisor, signal.SIGKILL)
+                        select.select([supervisor], [], [])
+            finally:
+                os.close(supervisor)
+            processes.reap_child(self.state.supervisor)
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _tools(self) -> Tools:
+        return Tools({name: Path(file) for name, file in self.state.binaries.items()}, {})
+
+    def _command(self, do: str, **details: object) -> Any:  # noqa: ANN401 - each command has its own answer
+        folder = os.open(self.directory, os.O_PATH | os.O_DIRECTORY)
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+                connection.connect(f"/proc/self/fd/{folder}/control")
+                connection.sendall(json.dumps({"do": do, **details}).encode() + b"\n")
+                with connection.makefile("rb") as lines:
+                    answer = json.loads(lines.readline() or b'{"ok": false, "error": "it ended"}')
+        except OSError as error:
+            raise ClusterError(
+                f"the local cluster in {self.directory} does not answer ({error})", "start it with `make up`"
+            ) from error
+        finally:
+            os.close(folder)
+        if not answer["ok"]:
+            raise ClusterError(f"local cluster: {answer['error']}", _STEP_LOG)
+        return answer.get("result")
+
+
+def _claim(layout: Layout) -> int:
+    """Return the locked descriptor of an empty directory; the lock belongs to the cluster as long as it lives."""
+    directory = layout.directory
+    while True:
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise ClusterError(
+                f"cannot use {directory} for a local cluster: {error.strerror}", "set CLUSTER_DIR"
+            ) from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            raise ClusterError(f"a local cluster runs in {directory}", "use it, or end it with `make down`") from None
+        # The cluster that ended just now may have removed the directory that was opened.
+        if directory.is_dir() and directory.stat().st_ino == os.fstat(lock).st_ino:
+            break
+        os.close(lock)
+    left = list(directory.iterdir())
+    if left and not layout.marker.exists():
+        os.close(lock)
+        raise ClusterError(f"{directory} holds other files", "give a directory of its own, with CLUSTER_DIR")
+    for entry in left:
+        shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+    return lock
+
+
+def _spawn(layout: Layout, lock: int) -> dict[str, Any]:
+    """Start the supervisor, in a session of its own, and return what it says when the cluster is ready."""
+    reading, writing = os.pipe()
+    for descriptor in (writing, lock):
+        os.set_inheritable(descriptor, True)  # noqa: FBT003 - positional in the standard library
+    log = str(layout.log("supervisor"))
+    # Not subprocess: the supervisor may outlive this process, and an unwaited Popen is a warning.
+    pid = os.posix_spawn(
+        sys.executable,
+        [sys.executable, "-m", "tools.localcluster.supervisor", str(layout.directory), str(writing)],
+        {**os.environ, "PYTHONPATH": str(ROOT)},
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ],
+        setsid=True,
+    )
+    os.close(writing)
+    with os.fdopen(reading, "rb") as answers:
+        line = answers.readline()
+    if line:
+        answer: dict[str, Any] = json.loads(line)
+        if answer["ok"]:
+            return answer
+    else:
+        answer = {"ok": False, "error": "its supervisor ended without a word"}
+    processes.reap_child(pid, wait=True)
+    return answer

@@ -1,0 +1,162 @@
+"""What a cluster is made of, and where its files are."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from tools.errors import ToolError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+Kind = Literal["simulated"]
+# The name of the volume provisioner, in storage classes and claims.
+PROVISIONER = "sessionctl.dev/local"
+KINDS: tuple[Kind, ...] = ("simulated",)
+
+
+class ClusterError(ToolError):
+    """A local cluster could not be started, reached or changed."""
+
+
+@dataclass(frozen=True)
+class ClusterSpec:
+    """What to start.
+
+    Attributes:
+        kind: "simulated": real control plane, KEDA and Redis; nodes and pods are KWOK's.
+        nodes: Number of nodes.
+    """
+
+    kind: Kind = "simulated"
+    nodes: int = 3
+
+
+@dataclass(frozen=True)
+class RedisEndpoint:
+    """Address and both users of the cluster's Redis."""
+
+    host: str
+    port: int
+    username: str
+    password: str
+    keda_username: str
+    keda_password: str
+
+
+@dataclass(frozen=True)
+class Component:
+    """One process of a cluster.
+
+    Attributes:
+        after: Names of the components and steps that must be ready before it starts.
+        ready: Tells whether it can be used; None: as soon as it runs. Called from worker threads.
+        data: Directory that a start with empty=True clears.
+    """
+
+    name: str
+    argv: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+    after: tuple[str, ...] = ()
+    ready: Callable[[], bool] | None = None
+    data: Path | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """Something that is done once while a cluster starts; run is called in a worker thread."""
+
+    name: str
+    run: Callable[[], None]
+    after: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The files of one cluster."""
+
+    directory: Path
+
+    @property
+    def marker(self) -> Path:
+        """Return the file that tells this tool's directories from anybody else's."""
+        return self.directory / ".sessionctl-cluster"
+
+    @property
+    def state(self) -> Path:
+        """Return the file that `attach` reads."""
+        return self.directory / "cluster.json"
+
+    @property
+    def pki(self) -> Path:
+        """Return the folder of keys, certificates, tokens and the components' kubeconfigs."""
+        return self.directory / "pki"
+
+    @property
+    def kubeconfig(self) -> Path:
+        """Return the kubeconfig of the cluster's administrator."""
+        return self.directory / "kubeconfig"
+
+    @property
+    def volumes(self) -> Path:
+        """Return the folder with a folder per PersistentVolume."""
+        return self.directory / "volumes"
+
+    def data(self, component: str) -> Path:
+        """Return where a component keeps its data."""
+        return self.directory / "data" / component
+
+    def log(self, component: str) -> Path:
+        """Return the log file of a component."""
+        return self.directory / "logs" / f"{component}.log"
+
+    def create(self) -> None:
+        """Create the folders, closed to other users: they hold keys and passwords."""
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.directory.chmod(0o700)
+        self.marker.touch()
+        for folder in (self.pki, self.volumes, self.directory / "data", self.directory / "logs"):
+            folder.mkdir(exist_ok=True)
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """Everything random in a cluster.
+
+    Attributes:
+        tokens: Name of a kubeconfig user -> bearer token.
+    """
+
+    tokens: dict[str, str]
+    redis_password: str
+    keda_password: str
+
+    @classmethod
+    def generate(cls, users: tuple[str, ...]) -> Self:
+        """Draw new ones."""
+        return cls({user: secrets.token_hex(24) for user in users}, secrets.token_hex(24), secrets.token_hex(24))
+
+
+@dataclass(frozen=True)
+class State:
+    """What `attach` has to know of a running cluster."""
+
+    kind: Kind
+    supervisor: int
+    supervisor_ticks: int
+    server: str
+    redis: RedisEndpoint
+    tokens: dict[str, str]
+    binaries: dict[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON types."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, raw: dict[str, Any]) -> Self:
+        """Read what `to_json` wrote."""
+        return cls(**{**raw, "redis": RedisEndpoint(**raw["redis"])})

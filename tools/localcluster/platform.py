@@ -1,0 +1,94 @@
+"""charts/platform on a local cluster: KEDA and Redis run as processes, so the release has neither.
+
+Helm refuses a chart whose dependencies are absent even where their condition is false. Where they cannot be downloaded,
+placeholders of the right name and version stand in; they render nothing and are never committed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from tools.pins import ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tools.localcluster.cluster import LocalCluster
+
+CHART = ROOT / "charts" / "platform"
+RELEASE = "sessionctl"
+NAMESPACE = "sessionctl"
+_REDIS_SECRET = "sessionctl-external-redis"
+
+
+def write_placeholder_charts(chart: Path = CHART) -> list[Path]:
+    """Write a placeholder for each dependency that is not there in the wanted version; return the files written."""
+    written = []
+    for dependency in yaml.safe_load((chart / "Chart.yaml").read_text()).get("dependencies", []):
+        name, version = dependency["name"], dependency["version"]
+        folder = chart / "charts" / name
+        file = folder / "Chart.yaml"
+        if (chart / "charts" / f"{name}-{version}.tgz").exists():
+            continue
+        if file.exists() and yaml.safe_load(file.read_text()).get("version") == version:
+            continue
+        folder.mkdir(parents=True, exist_ok=True)
+        content = {"apiVersion": "v2", "name": name, "version": version, "description": "placeholder, renders nothing"}
+        # Renamed into place: another process may be rendering the chart.
+        draft = folder / f".Chart.yaml.{os.getpid()}"
+        draft.write_text(yaml.safe_dump(content, sort_keys=False))
+        draft.rename(file)
+        written.append(file)
+    return written
+
+
+def install_platform(cluster: LocalCluster, values: Mapping[str, Any]) -> None:
+    """Install or upgrade the platform release, `values` over what a local cluster needs.
+
+    Raises:
+        ClusterError: Helm or kubectl refused.
+    """
+    write_placeholder_charts()
+    redis = cluster.redis
+    cluster.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(_namespace_and_secret(cluster)))
+    local: dict[str, Any] = {
+        "keda": {"enabled": False},
+        "nginx-ingress": {"enabled": False},
+        "redis": {"enabled": False},
+        "externalRedis": {"host": redis.host, "port": redis.port, "existingSecret": _REDIS_SECRET},
+    }
+    # JSON is YAML to Helm.
+    merged = json.dumps(_merge(local, values))
+    cluster.tool("helm", "upgrade", "--install", RELEASE, str(CHART), "--namespace", NAMESPACE, "-f", "-", stdin=merged)
+
+
+def _namespace_and_secret(cluster: LocalCluster) -> dict[str, Any]:
+    redis = cluster.redis
+    texts = {
+        "username": redis.username,
+        "password": redis.password,
+        "keda-username": redis.keda_username,
+        "keda-password": redis.keda_password,
+    }
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": _REDIS_SECRET, "namespace": NAMESPACE},
+        "stringData": texts,
+    }
+    return {"apiVersion": "v1", "kind": "List", "items": [namespace, secret]}
+
+
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return base with the keys of over, mappings merged, as Helm merges several values files."""
+    merged = dict(base)
+    for key, value in over.items():
+        below = merged.get(key)
+        merged[key] = _merge(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    return merged
