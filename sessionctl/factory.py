@@ -1,4 +1,7 @@
-"""Construction: the only place where adapters meet core."""
+"""Construction: the only place where adapters meet core.
+
+A service is imported by the method that makes it: a command pays only for what it uses.
+"""
 
 from __future__ import annotations
 
@@ -10,27 +13,13 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from sessionctl.adapters.charts import locate_session_chart
+from sessionctl import __version__
 from sessionctl.adapters.clock import SystemClock
 from sessionctl.adapters.cluster.client import KubernetesClient
 from sessionctl.adapters.cluster.kubernetes_cluster import KubernetesCluster
 from sessionctl.adapters.cluster.platform import PlatformReader
-from sessionctl.adapters.helm import HelmCli
-from sessionctl.adapters.probe import SilentWorkspaceProbe
-from sessionctl.adapters.profiles import JinjaProfiles, builtin_templates
 from sessionctl.adapters.store.redis_store import RedisStore
 from sessionctl.core.demand import DemandService
-from sessionctl.core.gate import Gate
-from sessionctl.core.guard import WatchGuard
-from sessionctl.core.loop import SweepLoop
-from sessionctl.core.reconcile import Reconciler
-from sessionctl.core.releases import ReleaseService
-from sessionctl.core.scalers import ScalerKeeper
-from sessionctl.core.sessions import SessionService
-from sessionctl.core.sweeper import Sweeper
-from sessionctl.core.values import ValuesBuilder
-from sessionctl.core.views import ViewService
-from sessionctl.core.waiting import Waiter
 from sessionctl.errors import ConfigurationError, NotFoundError
 from sessionctl.models import JsonObject, RedisEndpoint
 from sessionctl.settings import ProbeKind, load_platform, load_settings
@@ -38,6 +27,13 @@ from sessionctl.settings import ProbeKind, load_platform, load_settings
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from sessionctl.adapters.helm import HelmCli
+    from sessionctl.core.loop import SweepLoop
+    from sessionctl.core.reconcile import Reconciler
+    from sessionctl.core.releases import ReleaseService
+    from sessionctl.core.sessions import SessionService
+    from sessionctl.core.views import ViewService
+    from sessionctl.core.waiting import Waiter
     from sessionctl.ports import ActivityProbe
     from sessionctl.settings import Platform, Settings
 
@@ -76,6 +72,9 @@ class Factory:
     @cached_property
     def helm(self) -> HelmCli:
         """Helm on the sessions namespace."""
+        from sessionctl.adapters.charts import locate_session_chart
+        from sessionctl.adapters.helm import HelmCli
+
         return HelmCli(
             binary=self.options.helm,
             chart=locate_session_chart(),
@@ -92,11 +91,17 @@ class Factory:
 
     def create_view_service(self) -> ViewService:
         """Status and list."""
+        from sessionctl.core.views import ViewService
+
         sessions = self.settings.sessions
         return ViewService(self.cluster, self.store, sessions.domain, sessions.retention)
 
     async def create_release_service(self) -> ReleaseService:
         """Helm releases; reads the platform key and the platform's profiles."""
+        from sessionctl.adapters.profiles import JinjaProfiles, builtin_templates
+        from sessionctl.core.releases import ReleaseService
+        from sessionctl.core.values import ValuesBuilder
+
         try:
             own = await self.reader.read_config_map(self.platform.profiles_config_map)
         except NotFoundError:
@@ -110,6 +115,7 @@ class Factory:
             profiles=JinjaProfiles(templates),
             builder=ValuesBuilder(self.settings, self.platform, self.options.platform_namespace),
             platform_key=key.value("key"),
+            chart=f"user-session-{__version__}",
         )
 
     async def create_session_service(self) -> SessionService:
@@ -117,6 +123,8 @@ class Factory:
         return self._sessions(await self.create_release_service())
 
     def _sessions(self, releases: ReleaseService) -> SessionService:
+        from sessionctl.core.sessions import SessionService
+
         return SessionService(
             cluster=self.cluster,
             store=self.store,
@@ -129,10 +137,14 @@ class Factory:
 
     def create_waiter(self) -> Waiter:
         """Waiting for the cluster."""
+        from sessionctl.core.waiting import Waiter
+
         return Waiter(self.cluster, self.clock)
 
     async def create_reconciler(self) -> Reconciler:
         """Repair of what was cut off."""
+        from sessionctl.core.reconcile import Reconciler
+
         releases = await self.create_release_service()
         return Reconciler(
             helm=self.helm,
@@ -147,6 +159,8 @@ class Factory:
 
     def create_probe(self) -> ActivityProbe:
         """Whom the sweeper asks; raises ConfigurationError for a kind this version cannot ask yet."""
+        from sessionctl.adapters.probe import SilentWorkspaceProbe
+
         if self.settings.idle.probe is ProbeKind.AGENT:
             msg = "idle.probe: agent needs a workspace image with an agent, which this version does not have"
             raise ConfigurationError(msg, hint="Set config.idle.probe to none.")
@@ -154,6 +168,12 @@ class Factory:
 
     def create_sweep_loop(self) -> SweepLoop:
         """Gate, watch guard, sweeper and scaler keeper."""
+        from sessionctl.core.gate import Gate
+        from sessionctl.core.guard import WatchGuard
+        from sessionctl.core.loop import SweepLoop
+        from sessionctl.core.scalers import ScalerKeeper
+        from sessionctl.core.sweeper import Sweeper
+
         sweeper = Sweeper(
             cluster=self.cluster,
             store=self.store,

@@ -180,7 +180,9 @@ class Platform(_Section):
 def _explain(source: str, error: ValidationError) -> ConfigurationError:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"]) or "the document"
-    return ConfigurationError(f"{source}: {where}: {first['msg'].removeprefix('Value error, ')}", hint="Mend the platform release's values.")
+    return ConfigurationError(
+        f"{source}: {where}: {first['msg'].removeprefix('Value error, ')}", hint="Mend the platform release's values."
+    )
 
 
 def _overrides(environment: Mapping[str, str]) -> JsonObject:

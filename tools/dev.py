@@ -66,7 +66,7 @@ def targets() -> dict[str, Target]:
     return {
         "demo": Target("walk through the life of a session on a local cluster", ("-m", "tools.demo"), CLUSTER_TOOLS),
         "test": Target("run every check: lint, unit, chart and cluster tests", ("-m", "tools.checks"), ALL_TOOLS),
-        "lint": Target("run the linters only", ("-m", "tools.checks", "lint"), ("helm",)),
+        "lint": Target("run the linters only", ("-m", "tools.checks", "lint")),
         "up": Target(
             "start a local cluster with the platform, and print how to use it",
             (*cluster, "up"),

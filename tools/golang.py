@@ -33,10 +33,10 @@ class Go:
     version: str
 
 
-def find_go(cache: Path) -> Go | None:
+def find_go(cache: Path, usual_place: Path = _USUAL_PLACE) -> Go | None:
     """Return the Go of PATH, of its usual place or of the cache, the first that is new enough."""
     on_path = shutil.which("go")
-    for candidate in (on_path and Path(on_path), _USUAL_PLACE, _cached(cache)):
+    for candidate in (on_path and Path(on_path), usual_place, _cached(cache)):
         if candidate and os.access(candidate, os.X_OK):
             version = _version(candidate)
             numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:3])

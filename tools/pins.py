@@ -25,6 +25,7 @@ class GoTool:
         binaries: Binary name -> Go package.
         stamps: Values for the linker; the tools learn their version from nowhere else.
         data: Folder of the cache -> pattern inside the module's sources: files needed at run time.
+        base: Where its folder is.
     """
 
     name: str
@@ -32,11 +33,12 @@ class GoTool:
     binaries: dict[str, str]
     stamps: tuple[str, ...] = ()
     data: dict[str, str] = field(default_factory=dict)
+    base: Path = ROOT / "tools"
 
     @property
     def folder(self) -> Path:
         """Return the folder that holds go.mod and go.sum."""
-        return ROOT / "tools" / self.name
+        return self.base / self.name
 
     def version(self) -> str:
         """Return the pinned version without its v, from go.mod."""

@@ -25,7 +25,7 @@ from tools.pins import ALL_TOOLS, GO_TOOLS, GoTool
 from tools.progress import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
 _BUILD_FLAGS = ("-trimpath", "-buildvcs=false", "-mod=readonly")
 _NETWORK_SIGNS = ("dial tcp", "no such host", "i/o timeout", "connection refused", "TLS handshake", "proxyconnect")
@@ -73,12 +73,17 @@ def cache_key(tool: GoTool) -> str:
     return digest.hexdigest()[:12]
 
 
-def ensure(names: Iterable[str] = ALL_TOOLS, say: Callable[[str], None] | None = None) -> Tools:
+def ensure(
+    names: Iterable[str] = ALL_TOOLS,
+    say: Callable[[str], None] | None = None,
+    go_tools: Sequence[GoTool] = GO_TOOLS,
+) -> Tools:
     """Return the tools, after building what the cache lacks.
 
     Args:
         names: Folders under tools/, and "redis".
         say: Takes the progress lines; standard error without it.
+        go_tools: What the names stand for.
 
     Raises:
         ToolError: Go, a Debian package, the network or disk space is missing, or a build failed.
@@ -88,7 +93,7 @@ def ensure(names: Iterable[str] = ALL_TOOLS, say: Callable[[str], None] | None =
     progress = Progress(say)
     binaries: dict[str, Path] = {}
     data: dict[tuple[str, str], Path] = {}
-    tools = [tool for tool in GO_TOOLS if tool.name in wanted]
+    tools = [tool for tool in go_tools if tool.name in wanted]
     go = find_go(cache) if tools else None
     entries = {tool.name: _find_entry(cache, tool, go) for tool in tools}
     missing = [tool for tool in tools if entries[tool.name] is None]

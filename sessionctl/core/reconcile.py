@@ -149,6 +149,9 @@ class Reconciler:
         release = live.release
         if release is None:
             return
+        if live.workspace is not None and live.workspace.replicas and release.chart != self._releases.chart:
+            msg = f"it is awake and of {release.chart}: another chart may restart its pod, so it waits until it sleeps"
+            raise ConflictError(msg)
         if release.status in {ReleaseStatus.PENDING_UPGRADE, ReleaseStatus.PENDING_ROLLBACK}:
             # Helm refuses to go on from a pending revision; a rollback would replay old replicas (DESIGN 3).
             await self._cluster.drop_release_revision(live.session_id, release.revision)

@@ -18,7 +18,7 @@ UPGRADE_PAUSE_SECONDS: Final = 0.3
 
 
 class ReleaseService:
-    """Helm releases of sessions; never on the wake path."""
+    """Helm releases of sessions; never on the wake path. ``chart`` is the chart's name and version."""
 
     def __init__(
         self,
@@ -29,6 +29,7 @@ class ReleaseService:
         profiles: ProfileRenderer,
         builder: ValuesBuilder,
         platform_key: str,
+        chart: str,
     ) -> None:
         self._helm = helm
         self._cluster = cluster
@@ -36,6 +37,7 @@ class ReleaseService:
         self._profiles = profiles
         self._builder = builder
         self._platform_key = platform_key
+        self.chart = chart
 
     def values_for(self, session_id: SessionId, owner: Owner) -> JsonObject:
         """Return the values of a new session; raises NotFoundError (profile) and ConfigurationError."""

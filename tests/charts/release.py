@@ -24,14 +24,14 @@ T = TypeVar("T")
 _POLL_SECONDS = 0.05
 
 
-def eventually(look: Callable[[], T], what: str | Callable[[], str]) -> T:
+def eventually(look: Callable[[], T], what: str) -> T:
     """Return the first answer that is true; fails the test when none comes."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
         if found := look():
             return found
         time.sleep(_POLL_SECONDS)
-    pytest.fail(f"never seen: {what if isinstance(what, str) else what()}")
+    pytest.fail(f"never seen: {what}")
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,11 @@ def test_the_environment_overrides_the_file() -> None:
         ({"idle": {"timeot": "6s"}}, {}, "idle.timeot: Extra inputs"),
         ({"idle": {"timeout": 6}}, {}, "idle.timeout: .*not a duration"),
         ({}, {"SESSIONCTL_IDLE__TIMEOT": "6s"}, "idle.timeot: Extra inputs"),
-        ({"scaling": {"pollingInterval": 10, "cooldownPeriod": 21}}, {}, "scaling: cooldownPeriod must be at least 2 x"),
+        (
+            {"scaling": {"pollingInterval": 10, "cooldownPeriod": 21}},
+            {},
+            "scaling: cooldownPeriod must be at least 2 x",
+        ),
         ({"idle": "6s"}, {}, "idle: "),
     ],
 )

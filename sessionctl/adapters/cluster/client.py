@@ -4,36 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from http import HTTPStatus
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
-from urllib.parse import urlencode
 
-import aiohttp
-from kubernetes.aio.client import ApiClient, Configuration
-from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
+import httpx2
 
-from sessionctl.errors import ClusterError, ConfigurationError, ConflictError, NotFoundError
+from sessionctl.adapters.cluster import credentials
+from sessionctl.errors import ClusterError, ConflictError, NotFoundError
 from sessionctl.labels import FIELD_MANAGER
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping
     from types import TracebackType
 
-    from kubernetes.aio.client.rest import RESTResponse
-
+    from sessionctl.adapters.cluster.credentials import Endpoint, TokenSource
     from sessionctl.models import JsonObject
 
-REQUEST_TIMEOUT_SECONDS: Final = 15
-CONNECT_TIMEOUT_SECONDS: Final = 5
+REPLY_SECONDS: Final = 15.0
+CONNECT_SECONDS: Final = 5.0
+MAX_CONNECTIONS: Final = 64
 WATCH_SECONDS: Final = 240
 """A watch ends by itself after this time and goes on from where it was."""
-WATCH_SILENCE_SECONDS: Final = 90
+WATCH_SILENCE_SECONDS: Final = 90.0
 """Bookmarks come every minute: a watch that says nothing for longer is dead."""
-
-_MERGE_PATCH: Final = "application/merge-patch+json"
 
 
 class WatchExpiredError(Exception):
@@ -43,27 +37,20 @@ class WatchExpiredError(Exception):
 class KubernetesClient:
     """A connection to one API server; an async context manager."""
 
-    def __init__(self, api: ApiClient) -> None:
-        self._api = api
+    def __init__(self, endpoint: Endpoint, token: TokenSource) -> None:
+        self._endpoint = endpoint
+        self._token = token
+        self._http = httpx2.AsyncClient(
+            verify=endpoint.tls,
+            proxy=endpoint.proxy,
+            limits=httpx2.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS),
+            timeout=httpx2.Timeout(REPLY_SECONDS, connect=CONNECT_SECONDS),
+        )
 
     @classmethod
     async def connect(cls, kubeconfig: str | None, context: str | None) -> Self:
         """Read the kubeconfig (or the pod's own identity) without contacting the cluster; raises ConfigurationError."""
-        configuration = Configuration()
-        configuration.retries = None
-        try:
-            if kubeconfig is None and "KUBECONFIG" not in os.environ and "KUBERNETES_SERVICE_HOST" in os.environ:
-                load_incluster_config(client_configuration=configuration)
-            else:
-                location = kubeconfig or os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
-                if not any(Path(part).is_file() for part in location.split(os.pathsep)):
-                    msg = f"no usable kubeconfig: there is no file {location}"
-                    raise ConfigurationError(msg, hint="Set KUBECONFIG or give --kubeconfig.")
-                await load_kube_config(config_file=location, context=context, client_configuration=configuration)
-        except (ConfigException, OSError, ValueError, TypeError) as error:
-            msg = f"no usable kubeconfig: {str(error).splitlines()[0][:200]}"
-            raise ConfigurationError(msg, hint="Set KUBECONFIG or give --kubeconfig.") from error
-        return cls(ApiClient(configuration=configuration))
+        return cls(*await asyncio.to_thread(credentials.load, kubeconfig, context))
 
     async def __aenter__(self) -> Self:
         """Connections are made at first use."""
@@ -73,7 +60,7 @@ class KubernetesClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close the connections."""
-        await self._api.close()
+        await self._http.aclose()
 
     async def get(self, path: str, **query: str) -> JsonObject:
         """Read an object or a list."""
@@ -105,26 +92,22 @@ class KubernetesClient:
             "allowWatchBookmarks": "true",
             "timeoutSeconds": str(WATCH_SECONDS),
         }
-        timeout = aiohttp.ClientTimeout(sock_connect=CONNECT_TIMEOUT_SECONDS, sock_read=WATCH_SILENCE_SECONDS)
+        timeout = httpx2.Timeout(WATCH_SILENCE_SECONDS, connect=CONNECT_SECONDS)
         async with self._response("GET", path, parameters, None, timeout) as response:
             rest = b""
-            with _unreachable(self._host):
-                async for chunk in response.response.content.iter_any():
+            with _unreachable(self._endpoint.server):
+                async for chunk in response.aiter_bytes():
                     *lines, rest = (rest + chunk).split(b"\n")
                     for line in lines:
                         yield _watch_event(line)
 
-    @property
-    def _host(self) -> str:
-        return str(self._api.configuration.host)
-
     async def _exchange(
         self, method: str, path: str, query: Mapping[str, str], body: Mapping[str, object] | None = None
     ) -> JsonObject:
-        timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_SECONDS, sock_connect=CONNECT_TIMEOUT_SECONDS)
+        timeout = httpx2.Timeout(REPLY_SECONDS, connect=CONNECT_SECONDS)
         async with self._response(method, path, query, body, timeout) as response:
-            with _unreachable(self._host):
-                document: JsonObject = json.loads(await response.read())
+            with _unreachable(self._endpoint.server):
+                document: JsonObject = json.loads(await response.aread())
             return document
 
     @asynccontextmanager
@@ -134,44 +117,42 @@ class KubernetesClient:
         path: str,
         query: Mapping[str, str],
         body: Mapping[str, object] | None,
-        timeout: aiohttp.ClientTimeout,
-    ) -> AsyncIterator[RESTResponse]:
-        headers = {
-            "Accept": "application/json",
-            "Content-Type": _MERGE_PATCH if method == "PATCH" else "application/json",
-            "User-Agent": FIELD_MANAGER,
-        }
-        token = await self._api.configuration.get_api_key_with_prefix("BearerToken")
-        if token:
-            headers["Authorization"] = token
-        url = f"{self._host}{path}" + (f"?{urlencode(query)}" if query else "")
-        with _unreachable(self._host):
-            response = await self._api.call_api(method, url, headers, body, _request_timeout=timeout)
+        timeout: httpx2.Timeout,
+    ) -> AsyncGenerator[httpx2.Response, None]:
+        headers = {"Accept": "application/json", "User-Agent": FIELD_MANAGER}
+        if body is not None:
+            headers["Content-Type"] = "application/merge-patch+json"
+        if token := await self._token.get():
+            headers["Authorization"] = f"Bearer {token}"
+        name = self._endpoint.server_name
+        request = self._http.build_request(
+            method,
+            f"{self._endpoint.server}{path}",
+            params=dict(query),
+            headers=headers,
+            content=None if body is None else json.dumps(body),
+            timeout=timeout,
+            extensions={"sni_hostname": name} if name else None,
+        )
+        with _unreachable(self._endpoint.server):
+            response = await self._http.send(request, stream=True)
         try:
-            if response.status >= HTTPStatus.BAD_REQUEST:
-                with _unreachable(self._host):
-                    text = await response.read()
-                raise _error(method, path, response.status, text)
+            if response.status_code >= HTTPStatus.BAD_REQUEST:
+                with _unreachable(self._endpoint.server):
+                    text = await response.aread()
+                raise _error(method, path, response.status_code, text)
             yield response
         finally:
-            response.response.release()
+            await response.aclose()
 
 
-class _unreachable:  # noqa: N801 - reads as a statement
-    """Turn failures of the connection into ClusterError."""
-
-    def __init__(self, host: str) -> None:
-        self._host = host
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if isinstance(error, aiohttp.ClientError | asyncio.TimeoutError | OSError | json.JSONDecodeError):
-            msg = f"the Kubernetes API at {self._host} does not answer"
-            raise ClusterError(msg, hint="Check the kubeconfig's context with: kubectl cluster-info") from error
+@contextmanager
+def _unreachable(server: str) -> Generator[None, None, None]:
+    try:
+        yield
+    except (httpx2.HTTPError, OSError, json.JSONDecodeError) as error:
+        msg = f"the Kubernetes API at {server} does not answer"
+        raise ClusterError(msg, hint="Check the kubeconfig's context with: kubectl cluster-info") from error
 
 
 def _watch_event(line: bytes) -> JsonObject:

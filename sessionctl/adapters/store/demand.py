@@ -68,9 +68,10 @@ class RedisDemand(StorePart):
         with translated(self._endpoint):
             async with self._client.pipeline(transaction=False) as pipeline:
                 for session_id in session_ids:
-                    pipeline.llen(keys.queue(session_id))
-                lengths = await pipeline.execute()
-        return [session_id for session_id, length in zip(session_ids, lengths, strict=True) if length]
+                    # Not LLEN: a key of another type is demand too, and no error.
+                    pipeline.exists(keys.queue(session_id))
+                present = await pipeline.execute()
+        return [session_id for session_id, there in zip(session_ids, present, strict=True) if there]
 
 
 def _woken(answer: Sequence[str]) -> Woken:

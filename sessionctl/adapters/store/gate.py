@@ -33,10 +33,10 @@ class RedisGate(StorePart):
         """See ``ports.GateStore``."""
         with translated(self._endpoint):
             server = await self._client.info("server")
+            if server.get("redis_mode") == "cluster":
+                msg = "Redis Cluster is not supported: the demand scripts use several keys"
+                raise StoreError(msg, hint="Use a single Redis, or one with replicas behind one address.")
             value = await self._client.get(keys.EPOCH)
-        if server.get("redis_mode") == "cluster":
-            msg = "Redis Cluster is not supported: the demand scripts use several keys"
-            raise StoreError(msg, hint="Use a single Redis, or one with replicas behind one address.")
         return Epoch(run_id=str(server["run_id"]), value=str(value or ""))
 
     async def admit_keda(self) -> bool:

@@ -16,6 +16,12 @@ end
 -- Sorts the list into our own entry, chats our enqueue recorded, and demand from outside.
 local function classify(queue, record)
   local found = { awake = 0, chats = {}, outside = 0 }
+  local kind = redis.call('TYPE', queue)['ok']
+  if kind ~= 'list' and kind ~= 'none' then
+    -- Somebody used SET or SADD: demand all the same, and no error, which would stop the sweep of every session.
+    found.outside, found.foreign = 1, true
+    return found
+  end
   for _, element in ipairs(redis.call('LRANGE', queue, 0, -1)) do
     if element == 'awake' then
       found.awake = found.awake + 1

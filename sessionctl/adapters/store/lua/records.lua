@@ -11,7 +11,9 @@ end
 -- A running session whose demand is not known counts as in use from now on.
 local function give_demand(record, queue)
   local found = classify(queue, record)
-  if found.awake == 0 then
+  if found.foreign then
+    rewrite(queue, found.chats, true)
+  elseif found.awake == 0 then
     redis.call('RPUSH', queue, 'awake')
   end
   redis.call('HSET', record, 'last_active', integer(now_ms()))

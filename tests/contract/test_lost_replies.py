@@ -1,0 +1,187 @@
+"""A script whose reply is lost is run again by the client: two runs must leave what one leaves (DESIGN 5)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from sessionctl.adapters.store import keys
+from sessionctl.core.identity import parse_session_id
+from sessionctl.errors import StoreError
+from tests.support.redis_proxy import Loss, script
+from tests.support.sessions import make_workspace
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from sessionctl.adapters.store.redis_store import RedisStore
+    from tests.contract.table import Table
+    from tests.support.redis import RedisServer
+    from tests.support.redis_proxy import RedisProxy
+
+SESSION = parse_session_id("0b6f3a52-7f64-4a4e-9d2b-5f4a4c1f7a10")
+WORKSPACE = make_workspace(SESSION, replicas=1)
+SLEEPING = make_workspace(SESSION, slept_at=1)
+TOKEN = "restoring:{run_id}:00"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A script, what is there before, and the call."""
+
+    script: str
+    prepare: Callable[[RedisStore, Table], Awaitable[None]]
+    call: Callable[[RedisStore, str], Awaitable[object]]
+
+
+async def _nothing(store: RedisStore, table: Table) -> None:
+    pass
+
+
+async def _asleep(store: RedisStore, table: Table) -> None:
+    await store.ensure_record(SLEEPING)
+
+
+async def _idle(store: RedisStore, table: Table) -> None:
+    await store.ensure_record(WORKSPACE)
+    table.age(SESSION, "last_active", 3_600_000)
+
+
+async def _pushed_by_others(store: RedisStore, table: Table) -> None:
+    await _idle(store, table)
+    table.push(SESSION, "wake")
+
+
+async def _chats(store: RedisStore, table: Table) -> None:
+    await store.ensure_record(WORKSPACE)
+    await store.enqueue(SESSION, "m0", "before", 100)
+
+
+async def _buried(store: RedisStore, table: Table) -> None:
+    await _asleep(store, table)
+    await store.bury(SESSION, "default", "alice", timedelta(days=7))
+
+
+async def _restoring(store: RedisStore, table: Table) -> None:
+    run_id = (await store.get_epoch()).run_id
+    table.admin.set(keys.EPOCH, TOKEN.format(run_id=run_id))
+
+
+async def _closed(store: RedisStore, table: Table) -> None:
+    table.admin.delete(keys.EPOCH)
+
+
+_HOUR = timedelta(hours=1) / 2
+CASES = {
+    "wake": Case("wake", _asleep, lambda store, _: store.wake(SESSION)),
+    "wake_with_chats": Case("wake", _chats, lambda store, _: store.wake(SESSION)),
+    "touch": Case("wake", _idle, lambda store, _: store.touch(SESSION, timedelta(seconds=5))),
+    "enqueue": Case("enqueue", _chats, lambda store, _: store.enqueue(SESSION, "m1", "hello", 100)),
+    "enqueue_the_last_place": Case("enqueue", _chats, lambda store, _: store.enqueue(SESSION, "m1", "hello", 2)),
+    "release": Case("release", _idle, lambda store, _: store.release(SESSION, _HOUR, force=False)),
+    "release_by_force": Case("release", _pushed_by_others, lambda store, _: store.release(SESSION, _HOUR, force=True)),
+    "release_that_adopts": Case(
+        "release", _pushed_by_others, lambda store, _: store.release(SESSION, _HOUR, force=False)
+    ),
+    "ensure_record": Case("ensure_record", _nothing, lambda store, _: store.ensure_record(WORKSPACE)),
+    "bury": Case("bury", _chats, lambda store, _: store.bury(SESSION, "default", "alice", timedelta(days=7))),
+    "unbury": Case("unbury", _buried, lambda store, _: store.unbury(SLEEPING)),
+    "restore": Case("restore", _restoring, lambda store, run_id: store.restore(TOKEN.format(run_id=run_id), WORKSPACE)),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+async def test_a_lost_reply_leaves_what_one_call_leaves(
+    store: RedisStore, shaky: RedisStore, table: Table, redis: RedisServer, proxy: RedisProxy, name: str
+) -> None:
+    case, run_id = CASES[name], redis.run_id()
+    await case.prepare(store, table)
+    await case.call(store, run_id)
+    expected = table.everything()
+    table.admin.flushall()
+    table.admin.set(keys.EPOCH, run_id)
+    await case.prepare(store, table)
+
+    lost, repeated = proxy.trap(script(case.script), Loss.REPLY), proxy.trap(script(case.script), nth=2)
+    await case.call(shaky, run_id)
+
+    assert lost.sprung.is_set()
+    assert repeated.sprung.is_set()
+    assert table.everything() == expected
+
+
+async def test_a_wake_whose_reply_was_lost_is_still_patched(
+    shaky: RedisStore, store: RedisStore, table: Table, proxy: RedisProxy
+) -> None:
+    """The first run took the entry's place, so the second finds it there: the pod must be patched all the same."""
+    await _idle(store, table)
+    await store.release(SESSION, timedelta(seconds=1), force=False)
+    proxy.trap(script("wake"), Loss.REPLY)
+
+    assert (await shaky.wake(SESSION)).fresh
+
+
+async def test_a_message_whose_reply_was_lost_is_reported_as_taken(
+    shaky: RedisStore, store: RedisStore, table: Table, proxy: RedisProxy
+) -> None:
+    await _chats(store, table)
+    proxy.trap(script("enqueue"), Loss.REPLY)
+
+    answer = await shaky.enqueue(SESSION, "m1", "hello", 2)
+
+    assert answer.outcome in {"added", "known"}
+    assert len(table.elements(SESSION)) == 3
+
+
+async def test_the_restore_goes_on_with_the_token_of_the_lost_reply(
+    shaky: RedisStore, store: RedisStore, table: Table, redis: RedisServer, proxy: RedisProxy
+) -> None:
+    await _closed(store, table)
+    proxy.trap(script("begin_restore"), Loss.REPLY)
+
+    token = await shaky.begin_restore(redis.run_id())
+
+    assert token is not None
+    assert (await store.get_epoch()).value == token
+
+
+async def test_an_opening_whose_reply_was_lost_has_opened(
+    shaky: RedisStore, store: RedisStore, table: Table, redis: RedisServer, proxy: RedisProxy
+) -> None:
+    """The second run finds no token and says no; the gate is open, and the next check sees it."""
+    await _closed(store, table)
+    token = await store.begin_restore(redis.run_id())
+    assert token is not None
+    proxy.trap(script("open_gate"), Loss.REPLY)
+
+    await shaky.open_gate(token)
+
+    assert (await store.get_epoch()).is_open
+
+
+async def test_a_redis_that_loses_every_reply_is_an_error(
+    shaky: RedisStore, store: RedisStore, table: Table, proxy: RedisProxy
+) -> None:
+    await _asleep(store, table)
+    for nth in (1, 2, 3):
+        proxy.trap(script("wake"), Loss.REPLY, nth=nth)
+
+    with pytest.raises(StoreError, match="does not answer"):
+        await shaky.wake(SESSION)
+
+    assert table.elements(SESSION) == [b"awake"]
+
+
+async def test_a_command_that_never_arrived_is_sent_again(
+    shaky: RedisStore, store: RedisStore, table: Table, proxy: RedisProxy
+) -> None:
+    await _asleep(store, table)
+    lost = proxy.trap(script("wake"), Loss.COMMAND)
+
+    await shaky.wake(SESSION)
+
+    assert lost.sprung.is_set()
+    assert table.elements(SESSION) == [b"awake"]

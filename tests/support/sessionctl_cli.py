@@ -1,0 +1,130 @@
+"""The real command line, run as people run it: a process of its own, with a kubeconfig and nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sysconfig
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tools.localcluster import LocalCluster
+
+PROGRAM: Final = str(Path(sysconfig.get_path("scripts")) / "sessionctl")
+TIMEOUT_SECONDS: Final = 120
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a call ended; bytes, because nothing says that they are text."""
+
+    code: int
+    out: bytes
+    err: bytes
+
+    @property
+    def stdout(self) -> str:
+        """What it printed."""
+        return self.out.decode()
+
+    @property
+    def stderr(self) -> str:
+        """What it said besides."""
+        return self.err.decode()
+
+    @property
+    def json(self) -> Any:
+        """Its answer; the call must have succeeded."""
+        assert self.code == 0, self.stderr
+        return json.loads(self.out)
+
+
+class Running:
+    """A call under way, in a process group of its own; ends it at the end of its ``with`` block."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+
+    @property
+    def pid(self) -> int:
+        """The process, which is the id of its group too."""
+        return self._process.pid
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process.poll() is None:
+            self.kill_group()
+        self.wait()
+
+    def kill_group(self) -> None:
+        """Kill it and Helm, as the end of a machine does."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+    def signal(self, signum: signal.Signals) -> None:
+        """Send a signal to the one process, not to Helm."""
+        self._process.send_signal(signum)
+
+    def signal_group(self, signum: signal.Signals) -> None:
+        """Send a signal to all of it, as a terminal does."""
+        os.killpg(self.pid, signum)
+
+    def wait(self) -> Done:
+        """Return how it ended."""
+        out, err = self._process.communicate(timeout=TIMEOUT_SECONDS)
+        return Done(self._process.returncode, out, err)
+
+
+@dataclass(frozen=True)
+class Cli:
+    """sessionctl in an environment.
+
+    Attributes:
+        before: Options before the command.
+    """
+
+    environment: Mapping[str, str]
+    before: tuple[str, ...] = ("--quiet",)
+    cwd: Path | None = field(default=None)
+
+    @classmethod
+    def on(cls, cluster: LocalCluster, kubeconfig: Path | None = None) -> Self:
+        """Use a cluster, through another kubeconfig if one is given."""
+        # Only what an operator has: a home, a PATH with helm, a kubeconfig. No password.
+        tools = {name: value for name, value in cluster.environment().items() if name != "REDISCLI_AUTH"}
+        return cls(tools | {"KUBECONFIG": str(kubeconfig or cluster.kubeconfig)})
+
+    def having(self, **variables: str) -> Self:
+        """Return one with more variables."""
+        return replace(self, environment={**self.environment, **variables})
+
+    def start(self, *argv: str | bytes, stdout: int = subprocess.PIPE) -> Running:
+        """Start a call."""
+        process = subprocess.Popen(
+            [PROGRAM, *self.before, *argv],
+            env=dict(self.environment),
+            cwd=self.cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        return Running(process)
+
+    def run(self, *argv: str | bytes) -> Done:
+        """Run a call to its end."""
+        with self.start(*argv) as running:
+            return running.wait()
+
+    def json(self, *argv: str | bytes) -> Any:
+        """Run a call that succeeds and return its answer."""
+        return self.run(*argv, "--output", "json").json

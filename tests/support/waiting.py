@@ -1,0 +1,53 @@
+"""Waiting for a condition: polled until a deadline, never a fixed time."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+T = TypeVar("T")
+
+PATIENCE_SECONDS: Final = 60.0
+"""Only a broken product makes a test wait this long; a slow machine does not fail it."""
+POLL_SECONDS: Final = 0.05
+
+
+def wait_for(look: Callable[[], T], what: str, patience: float = PATIENCE_SECONDS) -> T:
+    """Return the first answer that is true; fail the test with ``what`` when none comes."""
+    deadline = time.monotonic() + patience
+    while not (found := look()):
+        if time.monotonic() > deadline:
+            pytest.fail(f"never seen in {patience:.0f} s: {what}")
+        time.sleep(POLL_SECONDS)
+    return found
+
+
+async def until(look: Callable[[], T | Awaitable[T]], what: str, patience: float = PATIENCE_SECONDS) -> T:
+    """As ``wait_for``, on the event loop; ``look`` may be a coroutine function."""
+    deadline = time.monotonic() + patience
+    while True:
+        answer = look()
+        found: T = await answer if inspect.isawaitable(answer) else answer
+        if found:
+            return found
+        if time.monotonic() > deadline:
+            pytest.fail(f"never seen in {patience:.0f} s: {what}")
+        await asyncio.sleep(POLL_SECONDS)
+
+
+async def throughout(look: Callable[[], bool | Awaitable[bool]], what: str, seconds: float) -> None:
+    """Fail the test with ``what`` when the condition ends within the time; for where passing time is the behaviour."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        answer = look()
+        if not (await answer if inspect.isawaitable(answer) else answer):
+            left = deadline - time.monotonic()
+            pytest.fail(f"{what}: no longer so {seconds - left:.1f} s later")
+        await asyncio.sleep(POLL_SECONDS)
