@@ -5,6 +5,7 @@ A service is imported by the method that makes it: a command pays only for what 
 
 from __future__ import annotations
 
+import asyncio
 import os
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from sessionctl.adapters.cluster.kubernetes_cluster import KubernetesCluster
 from sessionctl.adapters.cluster.platform import PlatformReader
 from sessionctl.adapters.store.redis_store import RedisStore
 from sessionctl.core.demand import DemandService
-from sessionctl.errors import ConfigurationError, NotFoundError
+from sessionctl.errors import ConfigurationError
 from sessionctl.models import JsonObject, RedisEndpoint
 from sessionctl.settings import ProbeKind, load_platform, load_settings
 
@@ -98,16 +99,15 @@ class Factory:
 
     async def create_release_service(self) -> ReleaseService:
         """Helm releases; reads the platform key and the platform's profiles."""
-        from sessionctl.adapters.profiles import JinjaProfiles, builtin_templates
+        from sessionctl.adapters.profiles import SUFFIX, JinjaProfiles, builtin_templates
         from sessionctl.core.releases import ReleaseService
         from sessionctl.core.values import ValuesBuilder
 
-        try:
-            own = await self.reader.read_config_map(self.platform.profiles_config_map)
-        except NotFoundError:
-            own = {}
-        templates = builtin_templates() | {name.removesuffix(".yaml.j2"): text for name, text in own.items()}
-        key = await self.reader.read_secret(self.platform.platform_key_secret)
+        own, key = await asyncio.gather(
+            self.reader.read_config_map(self.platform.profiles_config_map),
+            self.reader.read_secret(self.platform.platform_key_secret),
+        )
+        templates = builtin_templates() | {name.removesuffix(SUFFIX): text for name, text in own.items()}
         return ReleaseService(
             helm=self.helm,
             cluster=self.cluster,

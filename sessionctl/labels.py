@@ -46,9 +46,9 @@ def scaler_name(session_id: str) -> str:
     return f"user-{session_id}-scaler"
 
 
-def host_name(session_id: str, domain: str) -> str:
-    """Host under which the session's editor is reached."""
-    return f"vs-code-{session_id}.{domain}"
+def session_url(session_id: str, domain: str) -> str:
+    """Address of the session's editor."""
+    return f"https://vs-code-{session_id}.{domain}/"
 
 
 def user_hash(user_id: str) -> str:

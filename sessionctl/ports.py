@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Mapping, Sequence
     from datetime import datetime, timedelta
 
     from sessionctl.models import (
@@ -82,7 +82,7 @@ class Cluster(Protocol):
         """Read every session's Deployment from the API server, not from a cache."""
         ...
 
-    def watch_workspaces(self, session_id: SessionId | None = None) -> AsyncIterator[WatchEvent[Workspace]]:
+    def watch_workspaces(self, session_id: SessionId | None = None) -> AsyncGenerator[WatchEvent[Workspace], None]:
         """Follow all sessions or one: each (re)list as one event, then the changes; ends with an error of the watch."""
         ...
 

@@ -11,7 +11,8 @@ from sessionctl.models import SessionStatus
 
 
 class _Shape(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Built at first use: a command pays only for the shape it prints.
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class CreatedSession(_Shape):

@@ -22,7 +22,7 @@ class GoTool:
     Attributes:
         name: Folder under tools/, and the name in progress lines.
         module: The Go module whose version counts as the tool's version.
-        binaries: Binary name -> Go package.
+        binaries: Binary name -> Go package; where there are several, each is named like its package.
         stamps: Values for the linker; the tools learn their version from nowhere else.
         data: Folder of the cache -> pattern inside the module's sources: files needed at run time.
         base: Where its folder is.

@@ -36,6 +36,7 @@ PAGE: Final = 250
 _VERSION: Final = re.compile(r"v(\d+)\.(\d+)(?:\.(\d+))?")
 _UPDATED: Final = re.compile(r"(\d{4}-\d{2}-\d{2}) (\d{2}:\d{2}:\d{2})(?:\.\d+)? ([+-]\d{4})")
 _SECRETIVE: Final = re.compile(r"[0-9a-fA-F]{32,}")
+_UNREADABLE: Final = re.compile("[\x7f-\x9f\ufeff\ufffe\uffff]")
 _CLEARED: Final = ("HELM_NAMESPACE", "HELM_KUBECONTEXT", "HELM_KUBEAPISERVER", "HELM_KUBETOKEN", "HELM_DEBUG")
 
 
@@ -81,7 +82,6 @@ class HelmCli:
 
     async def _apply(self, verb: str, session_id: SessionId, values: Mapping[str, JsonValue], *flags: str) -> None:
         # --disable-openapi-validation saves half of the time; server-side apply validates all the same (DESIGN 3).
-        # JSON, because half a JSON document never parses: an interrupted caller cannot install with half its values.
         await self._run(
             verb,
             session_id,
@@ -91,7 +91,7 @@ class HelmCli:
             "--disable-openapi-validation",
             "--no-hooks",
             *flags,
-            stdin=json.dumps(values),
+            stdin=encode(values),
         )
 
     async def uninstall(self, session_id: SessionId) -> None:
@@ -126,6 +126,15 @@ class HelmCli:
         if outcome.exit_code != 0:
             raise classify(arguments[0], outcome.stderr)
         return outcome
+
+
+def encode(values: Mapping[str, JsonValue]) -> str:
+    """Return values as the JSON that Helm's YAML reader gives back unchanged.
+
+    JSON, because half a JSON document never parses: an interrupted caller cannot install with half its values.
+    """
+    # Helm reads neither surrogate pairs in escapes (so: no ASCII) nor these characters as they are.
+    return _UNREADABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(values, ensure_ascii=False))
 
 
 def classify(verb: str, stderr: str) -> SessionctlError:

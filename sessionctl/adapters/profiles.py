@@ -7,8 +7,6 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Final
 
 import yaml
-from jinja2 import StrictUndefined, TemplateError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from sessionctl.errors import ConfigurationError, NotFoundError
 
@@ -33,9 +31,6 @@ class JinjaProfiles:
 
     def __init__(self, templates: Mapping[str, str]) -> None:
         self._templates = dict(templates)
-        self._environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
-        # A value reaches the document as a JSON string, which is YAML too: no user id can break out of its place.
-        self._environment.policies["json.dumps_kwargs"] = {"ensure_ascii": True}
 
     def names(self) -> Sequence[str]:
         """See ``ports.ProfileRenderer``."""
@@ -49,10 +44,7 @@ class JinjaProfiles:
             msg = f"there is no profile {profile!r}"
             raise NotFoundError(msg, hint=f"Profiles: {', '.join(self.names())}") from None
         try:
-            document = yaml.safe_load(self._environment.from_string(template).render(**context))
-        except TemplateError as error:
-            msg = f"profile {profile}: {error}"
-            raise ConfigurationError(msg, hint="Names a profile may use: user_id, tenant, uuid, profile.") from error
+            document = yaml.safe_load(_fill(profile, template, context))
         except yaml.YAMLError as error:
             msg = f"profile {profile} does not render to YAML: {str(error).splitlines()[0]}"
             raise ConfigurationError(
@@ -69,3 +61,19 @@ class JinjaProfiles:
             msg = f"profile {profile} holds a value that JSON cannot carry: {error}"
             raise ConfigurationError(msg, hint="Quote dates and keys that are not text.") from error
         return values
+
+
+def _fill(profile: str, template: str, context: Mapping[str, str]) -> str:
+    if not any(mark in template for mark in ("{{", "{%", "{#")):
+        return template
+    from jinja2 import StrictUndefined, TemplateError  # noqa: PLC0415 - most profiles are plain values
+    from jinja2.sandbox import ImmutableSandboxedEnvironment  # noqa: PLC0415
+
+    environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
+    # A value reaches the document as a JSON string, which is YAML too: no user id can break out of its place.
+    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": True}
+    try:
+        return environment.from_string(template).render(**context)
+    except TemplateError as error:
+        msg = f"profile {profile}: {error}"
+        raise ConfigurationError(msg, hint="Names a profile may use: user_id, tenant, uuid, profile.") from error

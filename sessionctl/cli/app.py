@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -63,4 +64,6 @@ app.command()(show.version)
 
 def main() -> None:
     """Run the command line."""
+    # No plugin of Pydantic is used, and looking for them reads the metadata of every installed package.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     app()

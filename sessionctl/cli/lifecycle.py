@@ -39,6 +39,8 @@ def create(
     from sessionctl.cli.run import call
     from sessionctl.core.identity import parse_name, parse_session_id, parse_user_id
     from sessionctl.core.sessions import NewSession
+    from sessionctl.labels import session_url
+    from sessionctl.models import SessionStatus
     from sessionctl.wire import CreatedSession
 
     request = NewSession(
@@ -50,13 +52,13 @@ def create(
 
     async def work(factory: Factory) -> CreatedSession:
         service = await factory.create_session_service()
-        view = await factory.create_view_service().get_status(await service.create(request))
+        workspace = await service.create(request)
         return CreatedSession(
-            uuid=view.session_id,
-            user_id=view.owner.user_id,
-            status=view.status,
-            created_at=view.owner.created_at,
-            url=view.url,
+            uuid=workspace.session_id,
+            user_id=workspace.owner.user_id,
+            status=SessionStatus.CREATED,
+            created_at=workspace.owner.created_at,
+            url=session_url(workspace.session_id, factory.settings.sessions.domain),
         )
 
     answer = call(ctx, work)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -81,10 +82,11 @@ class SweepLoop:
         delay = FIRST_RETRY_SECONDS
         while True:
             try:
-                async for event in self._cluster.watch_workspaces():
-                    await self._guard.check(self._apply(event))
-                    self._synced.set()
-                    delay = FIRST_RETRY_SECONDS
+                async with aclosing(self._cluster.watch_workspaces()) as events:
+                    async for event in events:
+                        await self._guard.check(self._apply(event))
+                        self._synced.set()
+                        delay = FIRST_RETRY_SECONDS
             except DependencyError as error:
                 _log.warning("the view of the cluster is interrupted: %s", error)
             # A new watch starts with a whole list, so that what was missed meanwhile is checked.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from sessionctl.core.releases import ReleaseService
     from sessionctl.core.waiting import Waiter
-    from sessionctl.models import JsonObject, SessionId, Volume
+    from sessionctl.models import JsonObject, SessionId, Volume, Workspace
     from sessionctl.ports import Clock, Cluster, Store
 
 PURGED_TOMBSTONE: Final = timedelta(minutes=10)
@@ -56,7 +56,7 @@ class SessionService:
         self._retention = retention
         self._progress = progress
 
-    async def create(self, request: NewSession) -> SessionId:
+    async def create(self, request: NewSession) -> Workspace:
         """Make a session, asleep; with a given id the call may be repeated.
 
         Raises NotFoundError (profile), ConflictError (the id belongs to somebody else), InvalidRequestError (values),
@@ -65,8 +65,8 @@ class SessionService:
         session_id = request.session_id or new_session_id()
         owner = Owner(request.user_id, request.tenant, request.profile, self._clock.now())
         values = self._releases.values_for(session_id, owner)
-        if request.session_id and await self._exists(session_id, owner):
-            return session_id
+        if request.session_id and (present := await self._find_own(session_id, owner)):
+            return present
         # Asked before anything is made: a Redis or Helm that is not there must not leave half a session.
         await asyncio.gather(self._store.get_epoch(), self._releases.check_helm())
         self._progress("installing the release")
@@ -80,7 +80,7 @@ class SessionService:
         except StoreError:
             # The session is complete in the cluster; the record is rebuilt at its first use.
             self._progress("Redis does not answer; the record is written at the first use")
-        return session_id
+        return workspace
 
     async def _install_or_discard(self, session_id: SessionId, values: JsonObject) -> None:
         try:
@@ -92,18 +92,18 @@ class SessionService:
             await self._releases.discard(session_id)
             raise
 
-    async def _exists(self, session_id: SessionId, owner: Owner) -> bool:
+    async def _find_own(self, session_id: SessionId, owner: Owner) -> Workspace | None:
         workspace = await self._cluster.find_workspace(session_id)
         volume = await self._cluster.find_volume(session_id)
         present = workspace or volume
         if present is None:
-            return False
+            return None
         if (present.owner.user_id, present.owner.tenant) != (owner.user_id, owner.tenant):
             msg = f"session {session_id} exists already and belongs to somebody else"
             raise ConflictError(msg, hint="Leave --uuid out; a fresh one is made.")
         if workspace is None or present.deleted_at is not None:
             raise deleted_session(session_id)
-        return True
+        return workspace
 
     async def delete(self, session_id: SessionId, *, purge: bool) -> Volume | None:
         """Delete a session; its volume stays for the retention time unless ``purge``. Idempotent.

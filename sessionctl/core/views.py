@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sessionctl.core.demand import unknown_session
 from sessionctl.core.status import derive, waiting
 from sessionctl.errors import StoreError
-from sessionctl.labels import host_name
+from sessionctl.labels import session_url
 from sessionctl.models import SessionStatus, SessionView
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class ViewService:
             owner=workspace.owner,
             status=status,
             reason=reason,
-            url=self._url(workspace.session_id),
+            url=session_url(workspace.session_id, self._domain),
             replicas=workspace.replicas,
             ready_replicas=workspace.ready_replicas,
             queue_length=waiting(queue, workspace) if queue is not None else None,
@@ -102,13 +102,10 @@ class ViewService:
             owner=owner,
             status=SessionStatus.DELETED,
             reason="its volume is being removed" if volume.purge or volume.being_removed else "its volume is kept",
-            url=self._url(volume.session_id),
+            url=session_url(volume.session_id, self._domain),
             replicas=0,
             ready_replicas=0,
             queue_length=0,
             deleted_at=volume.deleted_at,
             restorable_until=volume.deleted_at + self._retention if volume.deleted_at else None,
         )
-
-    def _url(self, session_id: SessionId) -> str:
-        return f"https://{host_name(session_id, self._domain)}/"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
 from sessionctl.core.demand import unknown_session
@@ -28,8 +29,11 @@ class Waiter:
     async def wait_awake(self, session_id: SessionId, timeout: timedelta) -> None:
         """Wait until the pod is ready; raises NotFoundError and DeadlineExceededError."""
         try:
-            async with asyncio.timeout(timeout.total_seconds()):
-                async for event in self._cluster.watch_workspaces(session_id):
+            async with (
+                asyncio.timeout(timeout.total_seconds()),
+                aclosing(self._cluster.watch_workspaces(session_id)) as events,
+            ):
+                async for event in events:
                     if event.deleted is not None or event.listed == ():
                         raise unknown_session(session_id)
                     found = event.listed[0] if event.listed else event.changed

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
+from sessionctl import __version__
 from sessionctl.settings import Settings, load_platform, load_settings
 from tests.charts.rendering import CHARTS, Scenario, rendered
 
@@ -81,6 +82,13 @@ def test_every_key_is_documented(chart: str) -> None:
     in_documented_block = {"periodSeconds", "timeoutSeconds", "failureThreshold", "initialDelaySeconds"}
     in_documented_block |= {"requests", "limits", "claims"}
     assert names - documented - in_documented_block == set()
+
+
+@both
+def test_one_version(chart: str) -> None:
+    """Package, image and both charts are released together."""
+    manifest = yaml.safe_load((CHARTS / chart / "Chart.yaml").read_text())
+    assert (manifest["version"], manifest["appVersion"]) == (__version__, __version__)
 
 
 def test_platform_defaults_are_the_settings() -> None:

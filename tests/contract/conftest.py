@@ -10,9 +10,9 @@ import pytest_asyncio
 from sessionctl.adapters.store import keys
 from sessionctl.adapters.store.redis_store import RedisStore
 from sessionctl.adapters.store.scripts import PARTS, source
-from tests.contract.table import Table
 from tests.support.redis import RedisServer
 from tests.support.redis_proxy import HOST, RedisProxy
+from tests.support.table import Table
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

@@ -17,8 +17,8 @@ from tests.support.sessions import make_workspace
 if TYPE_CHECKING:
     from sessionctl.adapters.store.redis_store import RedisStore
     from sessionctl.models import SessionId
-    from tests.contract.table import Table
     from tests.support.redis import RedisServer
+    from tests.support.table import Table
 
 RELEASE_AFTER = timedelta(seconds=122)
 HOUR_MS = 3_600_000

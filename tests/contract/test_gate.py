@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from redis import Redis
 
-    from tests.contract.table import Table
     from tests.support.redis_proxy import RedisProxy
+    from tests.support.table import Table
 
 KEDA_SCRIPT = """
 local listName = KEYS[1]

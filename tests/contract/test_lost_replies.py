@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from sessionctl.adapters.store.redis_store import RedisStore
-    from tests.contract.table import Table
     from tests.support.redis import RedisServer
     from tests.support.redis_proxy import RedisProxy
+    from tests.support.table import Table
 
 SESSION = parse_session_id("0b6f3a52-7f64-4a4e-9d2b-5f4a4c1f7a10")
 WORKSPACE = make_workspace(SESSION, replicas=1)

@@ -16,8 +16,8 @@ from tests.support.sessions import CREATED_AT, make_workspace
 from tools.localcluster.ports import Ports
 
 if TYPE_CHECKING:
-    from tests.contract.table import Table
     from tests.support.redis import RedisServer
+    from tests.support.table import Table
 
 CREATED_MS = int(CREATED_AT.timestamp() * 1000)
 AWKWARD_USER = 'o\'hara "ü"\u2028{{ x }} *\U0001f600'

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 WRITES: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _CHUNK: Final = 65536
 _HOP_BY_HOP: Final = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length", "host"})
+_JSON: Final = {"Content-Type": "application/json"}
 # Without it answers come as they are, and can be read here.
 _NOT_FORWARDED: Final = _HOP_BY_HOP | {"accept-encoding", "authorization"}
 
@@ -279,7 +280,7 @@ class _Connection(BaseHTTPRequestHandler):
         if trap is not None:
             trap.before()
             if trap.refusal is not None:
-                self._answer(trap.refusal[0], {}, json.dumps(_status(*trap.refusal)).encode())
+                self._answer(trap.refusal[0], _JSON, json.dumps(_status(*trap.refusal)).encode())
                 return True
             if trap.loss is Loss.COMMAND:
                 return False
@@ -305,10 +306,10 @@ class _Connection(BaseHTTPRequestHandler):
 
     def _answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
         self.send_response_only(status)
-        for name, value in ({"Content-Type": "application/json"} | headers).items():
+        for name, value in headers.items():
             if name.lower() not in _HOP_BY_HOP:
                 self.send_header(name, value)
-        # Clients that cache copy the headers of a 304 to what they have: a length of 0 would empty it.
+        # Helm's cache lays the headers of a 304 over what it has: a length of 0 would empty it.
         if status != HTTPStatus.NOT_MODIFIED:
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 import pytest
 
@@ -29,12 +29,20 @@ def wait_for(look: Callable[[], T], what: str, patience: float = PATIENCE_SECOND
     return found
 
 
-async def until(look: Callable[[], T | Awaitable[T]], what: str, patience: float = PATIENCE_SECONDS) -> T:
+@overload
+async def until(look: Callable[[], Awaitable[T]], what: str, patience: float = ...) -> T: ...
+
+
+@overload
+async def until(look: Callable[[], T], what: str, patience: float = ...) -> T: ...
+
+
+async def until(look: Callable[[], Any], what: str, patience: float = PATIENCE_SECONDS) -> Any:
     """As ``wait_for``, on the event loop; ``look`` may be a coroutine function."""
     deadline = time.monotonic() + patience
     while True:
         answer = look()
-        found: T = await answer if inspect.isawaitable(answer) else answer
+        found = await answer if inspect.isawaitable(answer) else answer
         if found:
             return found
         if time.monotonic() > deadline:

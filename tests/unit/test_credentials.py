@@ -48,13 +48,13 @@ def no_kubeconfig(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def write(folder: Path, user: Document, cluster: Document | None = None, **changes: object) -> str:
+def write(folder: Path, user: Document, cluster: Document | None = None, changes: Document | None = None) -> str:
     document = {
         "current-context": "here",
         "contexts": [{"name": "here", "context": {"cluster": "c", "user": "u"}}],
         "clusters": [{"name": "c", "cluster": {"server": "https://api:6443/", **(cluster or {})}}],
         "users": [{"name": "u", "user": user}],
-        **changes,
+        **(changes or {}),
     }
     file = folder / "kubeconfig"
     file.write_text(yaml.safe_dump(document))
@@ -98,7 +98,7 @@ async def test_certificates_come_from_the_file_or_from_beside_it(
         user = {"client-certificate": "c.pem", "client-key": "k.pem"}
         cluster = {"certificate-authority": "c.pem"}
     endpoint, token = credentials.load(write(tmp_path, user, cluster), None)
-    assert [dict(part[0] for part in ca["subject"]) for ca in endpoint.tls.get_ca_certs()] == [{"commonName": "test"}]
+    assert [ca["subject"] for ca in endpoint.tls.get_ca_certs()] == [((("commonName", "test"),),)]
     assert await token.get() is None
 
 
@@ -150,7 +150,7 @@ async def test_inside_a_pod_the_service_account_is_used(
 )
 def test_a_broken_kubeconfig_is_explained(tmp_path: Path, changes: Document, cause: str) -> None:
     with pytest.raises(ConfigurationError, match=cause):
-        credentials.load(write(tmp_path, {"token": "x"}, **changes), None)
+        credentials.load(write(tmp_path, {"token": "x"}, changes=changes), None)
 
 
 def test_no_kubeconfig_at_all() -> None:

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -65,6 +66,7 @@ class LocalCluster:
             order = {
                 "spec": asdict(spec),
                 "owner": owner_pid,
+                "started": time.monotonic(),
                 "binaries": {name: str(file) for name, file in tools.binaries.items()},
                 "data": [[tool, folder, str(path)] for (tool, folder), path in tools.data.items()],
             }
@@ -101,6 +103,11 @@ class LocalCluster:
     def server(self) -> str:
         """Return the URL of the API server."""
         return self.state.server
+
+    @property
+    def control_plane_seconds(self) -> float:
+        """Return how long it took from `start` until API server, controller manager and scheduler were ready."""
+        return max(self.state.seconds[name] for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler"))
 
     @property
     def certificate_authority(self) -> Path:

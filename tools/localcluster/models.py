@@ -142,7 +142,11 @@ class Secrets:
 
 @dataclass(frozen=True)
 class State:
-    """What `attach` has to know of a running cluster."""
+    """What `attach` has to know of a running cluster.
+
+    Attributes:
+        seconds: Component or step -> seconds from the call of `start` until it was ready.
+    """
 
     kind: Kind
     supervisor: int
@@ -151,6 +155,7 @@ class State:
     redis: RedisEndpoint
     tokens: dict[str, str]
     binaries: dict[str, str]
+    seconds: dict[str, float]
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON types."""

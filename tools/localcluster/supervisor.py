@@ -13,6 +13,7 @@ import os
 import shutil
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,8 @@ class Supervisor:
         data = {(tool, folder): Path(path) for tool, folder, path in order["data"]}
         self._tools = Tools({name: Path(file) for name, file in order["binaries"].items()}, data)
         self._children = Children(layout)
+        self._started: float = order["started"]
+        self._seconds: dict[str, float] = {}
         self._over = asyncio.Event()
         self._owner: int | None = None
 
@@ -129,6 +132,7 @@ class Supervisor:
                     await asyncio.to_thread(item.run)
                 except Exception as error:
                     raise ClusterError(f"step {item.name} of the cluster's start failed: {error}", "") from error
+            self._seconds[item.name] = round(time.monotonic() - self._started, 2)
             done[item.name].set()
 
         async with asyncio.TaskGroup() as group:
@@ -137,9 +141,15 @@ class Supervisor:
 
     def _write_state(self, plane: ControlPlane, redis: RedisEndpoint) -> None:
         pid = os.getpid()
-        binaries = {name: str(file) for name, file in self._tools.binaries.items()}
         state = State(
-            self._spec.kind, pid, processes.start_ticks(pid) or 0, plane.server, redis, plane.secrets.tokens, binaries
+            kind=self._spec.kind,
+            supervisor=pid,
+            supervisor_ticks=processes.start_ticks(pid) or 0,
+            server=plane.server,
+            redis=redis,
+            tokens=plane.secrets.tokens,
+            binaries={name: str(file) for name, file in self._tools.binaries.items()},
+            seconds=self._seconds,
         )
         write_private(self._layout.state, json.dumps(state.to_json(), indent=1).encode())
 

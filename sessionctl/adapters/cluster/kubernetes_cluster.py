@@ -11,7 +11,7 @@ from sessionctl.errors import NotFoundError
 from sessionctl.models import WatchEvent
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Mapping, Sequence
     from datetime import datetime
 
     from sessionctl.adapters.cluster.client import KubernetesClient
@@ -51,7 +51,9 @@ class KubernetesCluster:
         listing = await self._client.get(self._path("deployment"), labelSelector=labels.WORKSPACE_SELECTOR)
         return [objects.workspace(item) for item in objects.items(listing)]
 
-    async def watch_workspaces(self, session_id: SessionId | None = None) -> AsyncIterator[WatchEvent[Workspace]]:
+    async def watch_workspaces(
+        self, session_id: SessionId | None = None
+    ) -> AsyncGenerator[WatchEvent[Workspace], None]:
         """See ``ports.Cluster``."""
         path = self._path("deployment")
         selector = {"labelSelector": labels.WORKSPACE_SELECTOR}

@@ -16,5 +16,7 @@ local function give_demand(record, queue)
   elseif found.awake == 0 then
     redis.call('RPUSH', queue, 'awake')
   end
-  redis.call('HSET', record, 'last_active', integer(now_ms()))
+  -- What this Redis forgot may include a release whose patch is still on its way: the next wakes count as fresh.
+  local now = integer(now_ms())
+  redis.call('HSET', record, 'last_active', now, 'released_at', now)
 end

@@ -1,0 +1,126 @@
+"""A cluster of these tests' own: they kill Redis, KEDA and the API server in it, and its times are short."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING, Final
+
+import pytest
+from redis import Redis
+
+from sessionctl.core.scalers import ScalerKeeper
+from sessionctl.core.sessions import NewSession
+from sessionctl.factory import DirectOptions, open_factory
+from sessionctl.testing.clock import FakeClock
+from tests.cluster.stage import AT_ONCE, CONFIG, SWEEP, Stage
+from tests.support.between import Hooks
+from tests.support.sessionctl_cli import Cli
+from tests.support.table import Table
+from tests.support.waiting import until
+from tools.errors import ToolError
+from tools.localcluster import ClusterSpec, LocalCluster
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from sessionctl.models import SessionId
+
+FLEET: Final = 40
+MORTAL: Final = ("kube-apiserver", "redis")
+KEDA: Final = "keda"
+
+
+@pytest.fixture(scope="session")
+def arena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+    try:
+        started = LocalCluster.start(ClusterSpec(), tmp_path_factory.mktemp("arena") / "c", os.getpid())
+    except ToolError as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(error))
+    started.install_platform({"config": CONFIG})
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"):
+            patch.setenv(name, started.environment()[name])
+        yield started
+    started.stop()
+
+
+@pytest.fixture(scope="session")
+def options(arena: LocalCluster) -> DirectOptions:
+    return DirectOptions(kubeconfig=str(arena.kubeconfig), helm=str(arena.binary("helm")))
+
+
+@pytest.fixture(scope="session")
+def fleet(options: DirectOptions) -> list[SessionId]:
+    return asyncio.run(_create(options))
+
+
+async def _create(options: DirectOptions) -> list[SessionId]:
+    slots = asyncio.Semaphore(AT_ONCE)
+    async with open_factory(options) as factory:
+        service = await factory.create_session_service()
+
+        async def create(number: int) -> SessionId:
+            async with slots:
+                return await service.create(NewSession(user_id=f"user-{number}", tenant="default", profile="default"))
+
+        return list(await asyncio.gather(*(create(number) for number in range(FLEET))))
+
+
+@pytest.fixture(scope="module")
+def with_keda() -> bool:
+    """Whether KEDA runs; modules say no where it would do what somebody else has to be seen doing."""
+    return True
+
+
+@pytest.fixture
+async def stage(
+    arena: LocalCluster, options: DirectOptions, fleet: list[SessionId], with_keda: bool
+) -> AsyncIterator[Stage]:
+    """The gate is open, every session sleeps with an empty list, and nobody sweeps."""
+    running = arena.pids()
+    for name in (*MORTAL, KEDA) if with_keda else MORTAL:
+        if running.get(name) is None:
+            arena.start_component(name)
+    if not with_keda:
+        arena.kill(KEDA)
+    async with open_factory(options) as factory:
+        with Redis(host=arena.redis.host, port=arena.redis.port, password=arena.redis.password) as admin:
+            found = Stage(arena, factory, Table(admin), fleet)
+            await _calm(found)
+            if with_keda:
+                await _watched(found)
+            yield found
+    if arena.pids().get(SWEEP) is not None:
+        arena.kill(SWEEP)
+
+
+async def _calm(stage: Stage) -> None:
+    await until(stage.gate(Hooks()).check, "the gate opens")
+    everyone = await stage.factory.cluster.list_workspaces()
+    awake = [w.session_id for w in everyone if w.replicas or w.ready_replicas]
+    for session in awake:
+        await stage.factory.demand.sleep(session)
+    for workspace in everyone:
+        stage.table.admin.delete(f"queue:{workspace.session_id}")
+    await until(lambda: not stage.pods(awake), "every session asleep")
+
+
+async def _watched(stage: Stage) -> None:
+    cluster, clock = stage.factory.cluster, FakeClock()
+    keeper = ScalerKeeper(cluster, clock)
+
+    async def are_watched() -> bool:
+        # A step of this clock is longer than the keeper's: KEDA is asked again every twenty looks.
+        await keeper.check(gate_open=True)
+        await clock.sleep(0.25)
+        return all(scaler.ready for scaler in await cluster.list_scalers())
+
+    await until(are_watched, "KEDA watches every session")
+
+
+@pytest.fixture
+def cli(arena: LocalCluster) -> Cli:
+    return Cli.on(arena)

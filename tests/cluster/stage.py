@@ -1,0 +1,181 @@
+"""Sessions on a cluster that tests may break: what is asked of it and seen of it."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from sessionctl.core.gate import Gate
+from sessionctl.core.guard import WatchGuard
+from sessionctl.core.sessions import NewSession
+from sessionctl.core.sweeper import Sweeper
+from tests.support.sessionctl_cli import PROGRAM
+from tests.support.waiting import throughout, until
+from tools.localcluster.api import Api
+from tools.pins import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from sessionctl.core.sweeper import SweepReport
+    from sessionctl.factory import Factory
+    from sessionctl.models import SessionId, Workspace
+    from sessionctl.ports import ActivityProbe
+    from sessionctl.settings import IdleSettings
+    from tests.support.between import Hooks
+    from tests.support.table import Table
+    from tools.localcluster import LocalCluster
+
+POLLING_SECONDS: Final = 1
+COOLDOWN_SECONDS: Final = 4
+IDLE_SECONDS: Final = 6
+CONFIG: Final = {
+    "idle": {"timeout": f"{IDLE_SECONDS}s", "touchInterval": "1s"},
+    "sweep": {"interval": "200ms", "gateInterval": "500ms"},
+    "scaling": {"pollingInterval": POLLING_SECONDS, "cooldownPeriod": COOLDOWN_SECONDS},
+}
+LONGER_THAN_COOLDOWN_SECONDS: Final = COOLDOWN_SECONDS + 2 * POLLING_SECONDS + 1
+"""KEDA has polled after its cooldown was over: what sleeps by then is due to sleep."""
+NEVER_IDLE: Final = {"SESSIONCTL_IDLE__TIMEOUT": "1h"}
+SWEEP: Final = "sweep"
+HOUR_MS: Final = 3_600_000
+AT_ONCE: Final = 4
+
+_SESSIONS: Final = "/apis/{}/namespaces/sessions/{}"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The cluster, the services of sessionctl in this process, and Redis as anybody sees it.
+
+    Attributes:
+        fleet: Sessions that tests share; all of them sleep when a test begins.
+    """
+
+    arena: LocalCluster
+    factory: Factory
+    table: Table
+    fleet: Sequence[SessionId]
+
+    async def wake(self, *sessions: SessionId) -> None:
+        """Wake sessions and return when their pods are ready."""
+        await asyncio.gather(*(self.factory.demand.wake(session) for session in sessions))
+        await self.ready(*sessions)
+
+    async def ready(self, *sessions: SessionId) -> None:
+        """Return when the sessions' pods are ready."""
+
+        async def are_ready() -> bool:
+            found = {w.session_id: w for w in await self.factory.cluster.list_workspaces()}
+            return all(found[session].ready_replicas for session in sessions)
+
+        await until(are_ready, f"pods of {len(sessions)} sessions ready")
+
+    async def create(self, user_id: str = "someone") -> SessionId:
+        """Make one more session."""
+        service = await self.factory.create_session_service()
+        return await service.create(NewSession(user_id=user_id, tenant="default", profile="default"))
+
+    async def find(self, session: SessionId) -> Workspace:
+        """Read a session's Deployment."""
+        found = await self.factory.cluster.find_workspace(session)
+        assert found is not None
+        return found
+
+    async def is_awake(self, session: SessionId) -> bool:
+        """Whether its Deployment asks for a pod."""
+        return (await self.find(session)).replicas == 1
+
+    async def is_asleep(self, session: SessionId) -> bool:
+        """Whether its Deployment asks for none."""
+        return (await self.find(session)).replicas == 0
+
+    def make_idle(self, *sessions: SessionId) -> None:
+        """Make the last activity lie an hour back, and the last release too."""
+        for session in sessions:
+            self.table.age(session, "last_active", HOUR_MS)
+            self.table.age(session, "released_at", HOUR_MS)
+
+    def push(self, session: SessionId, element: str = "wake") -> None:
+        """Push demand from outside, as anybody with redis-cli does."""
+        self.arena.redis_cli("RPUSH", f"queue:{session}", element)
+
+    def pods(self, sessions: Iterable[str]) -> dict[str, str]:
+        """Return session -> uid of its pod: the same uid is the same pod."""
+        wanted = set[str](sessions)
+        found = self.objects("v1", "pods")
+        uids = {item["metadata"]["labels"].get("uuid", ""): item["metadata"]["uid"] for item in found}
+        return {session: uid for session, uid in uids.items() if session in wanted}
+
+    def scaler(self, session: SessionId) -> dict[str, Any]:
+        """Return a session's ScaledObject."""
+        path = _SESSIONS.format("keda.sh/v1alpha1", f"scaledobjects/user-{session}-scaler")
+        return Api.from_kubeconfig(self.arena.kubeconfig).get(path)
+
+    def scaler_is_ready(self, session: SessionId) -> bool:
+        """Whether KEDA watches the session's list."""
+        conditions = self.scaler(session).get("status", {}).get("conditions") or []
+        return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+
+    def objects(self, group: str, plural: str) -> list[dict[str, Any]]:
+        """Return the objects of a kind in the sessions namespace."""
+        path = _SESSIONS.format(group, plural).replace("/apis/v1/", "/api/v1/")
+        items: list[dict[str, Any]] = Api.from_kubeconfig(self.arena.kubeconfig).get(path)["items"]
+        return items
+
+    def sweeper(
+        self, hooks: Hooks, *, probe: ActivityProbe | None = None, settings: IdleSettings | None = None
+    ) -> Sweeper:
+        """Return the real sweeper with hooks around what it calls."""
+        hooked = self.hooked(hooks)
+        return Sweeper(
+            cluster=hooked.cluster,
+            store=hooked.store,
+            demand=hooked.demand,
+            probe=probe or hooked.create_probe(),
+            clock=hooked.clock,
+            settings=settings or hooked.settings.idle,
+        )
+
+    async def tick(self, sweeper: Sweeper, *sessions: SessionId) -> SweepReport:
+        """Let a sweeper judge these sessions, as they are now, once."""
+        return await sweeper.tick([await self.find(session) for session in sessions])
+
+    def hooked(self, hooks: Hooks) -> Factory:
+        """Return the services with hooks around both adapters."""
+        return replace(self.factory, cluster=hooks.around(self.factory.cluster), store=hooks.around(self.factory.store))
+
+    def gate(self, hooks: Hooks) -> Gate:
+        """Return the real gate with hooks around what it calls."""
+        hooked = self.hooked(hooks)
+        return Gate(hooked.cluster, hooked.store)
+
+    def guard(self) -> WatchGuard:
+        """Return the real watch guard."""
+        return WatchGuard(self.factory.store, self.factory.demand)
+
+    def start_sweeping(self, **environment: str) -> None:
+        """Run `sweep --loop` in a process of its own."""
+        self.arena.run(SWEEP, [PROGRAM, "sweep", "--loop"], environment)
+
+    def sweep_dying(self, when: str, method: str, nth: int = 1) -> int:
+        """Run one sweep that kills itself before or after a step; return its exit code."""
+        argv = [sys.executable, "-m", "tests.support.dying_sweep", str(self.arena.kubeconfig), when, method, str(nth)]
+        done = subprocess.run(argv, cwd=ROOT, env=self.arena.environment(), check=False)
+        return done.returncode
+
+    def restart_redis(self, *, empty: bool) -> None:
+        """Kill Redis and start it again."""
+        self.arena.kill("redis")
+        self.arena.start_component("redis", empty=empty)
+
+    async def gate_is_open(self) -> bool:
+        """Whether Redis says so."""
+        return (await self.factory.store.get_epoch()).is_open
+
+    async def stay(self, pods: dict[str, str], seconds: float = LONGER_THAN_COOLDOWN_SECONDS) -> None:
+        """See that exactly these pods live on for longer than the cooldown."""
+        await throughout(lambda: self.pods(pods.keys()) == pods, f"{len(pods)} pods live on", seconds)

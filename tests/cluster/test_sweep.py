@@ -1,0 +1,343 @@
+"""Races of the sweeper with those who use a session, each forced at its step (DESIGN 5)."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from sessionctl.errors import ClusterError, ConflictError, StoreError
+from sessionctl.models import Activity
+from sessionctl.testing.probe import ScriptedProbe
+from tests.cluster.stage import HOUR_MS
+from tests.support.between import Hooks
+from tests.support.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from sessionctl.models import SessionId
+    from tests.cluster.stage import Stage
+
+AWAKE = [b"awake"]
+
+
+@pytest.fixture(scope="module")
+def with_keda() -> bool:
+    """KEDA may not put a session to sleep, or wake it, in the sweeper's place."""
+    return False
+
+
+@pytest.fixture
+def hooks() -> Hooks:
+    return Hooks()
+
+
+@pytest.fixture
+async def session(stage: Stage) -> SessionId:
+    """A session that is awake and has been idle for an hour."""
+    found = stage.fleet[0]
+    await stage.wake(found)
+    stage.make_idle(found)
+    return found
+
+
+async def test_an_idle_session_is_put_to_sleep(stage: Stage, session: SessionId, hooks: Hooks) -> None:
+    report = await stage.tick(stage.sweeper(hooks), session)
+
+    assert report.slept == (session,)
+    assert await stage.is_asleep(session)
+    assert stage.table.elements(session) == []
+
+
+async def test_a_session_in_use_is_not_asked_nor_released(stage: Stage, session: SessionId, hooks: Hooks) -> None:
+    stage.table.age(session, "last_active", 1000)
+
+    report = await stage.tick(stage.sweeper(hooks), session)
+
+    assert (report.slept, hooks.calls["release"]) == ((), 0)
+
+
+class TestUseInTheMiddleOfASleep:
+    async def wake(self, stage: Stage, session: SessionId) -> None:
+        await stage.factory.demand.wake(session)
+
+    async def touch(self, stage: Stage, session: SessionId) -> None:
+        await stage.factory.demand.touch(await stage.find(session), timedelta())
+
+    @pytest.mark.parametrize("use", [wake, touch])
+    @pytest.mark.parametrize("method", ["get_idle_times", "release"])
+    async def test_before_the_release_it_keeps_the_session(
+        self, stage: Stage, session: SessionId, hooks: Hooks, method: str, use: Callable[..., Awaitable[None]]
+    ) -> None:
+        sweeper = stage.sweeper(hooks)
+        when = hooks.after if method == "get_idle_times" else hooks.before
+        when(method, lambda: use(self, stage, session))
+
+        report = await stage.tick(sweeper, session)
+
+        assert report.kept == (session,)
+        assert hooks.calls["sleep_workspace"] == 0
+        assert await stage.is_awake(session)
+
+    @pytest.mark.parametrize("use", [wake, touch])
+    async def test_before_the_patch_it_makes_the_patch_fail(
+        self, stage: Stage, session: SessionId, hooks: Hooks, use: Callable[..., Awaitable[None]]
+    ) -> None:
+        sweeper = stage.sweeper(hooks)
+        hooks.before("sleep_workspace", lambda: use(self, stage, session))
+
+        report = await stage.tick(sweeper, session)
+        again = await stage.tick(sweeper, session)
+
+        assert (report.refused, again.slept) == ((session,), ())
+        assert await stage.is_awake(session)
+        assert stage.table.elements(session) == AWAKE
+
+    async def test_after_the_patch_it_wakes_the_session_again(
+        self, stage: Stage, session: SessionId, hooks: Hooks
+    ) -> None:
+        sweeper = stage.sweeper(hooks)
+        hooks.after("sleep_workspace", lambda: self.wake(stage, session))
+
+        await stage.tick(sweeper, session)
+
+        assert await stage.is_awake(session)
+        assert stage.table.elements(session) == AWAKE
+
+    async def test_a_second_wake_patches_for_the_first_that_died(
+        self, stage: Stage, session: SessionId, hooks: Hooks
+    ) -> None:
+        """The first put the entry back and died before its patch; the second finds entry and pod in their places."""
+
+        async def two_wakes() -> None:
+            await stage.factory.store.wake(session)
+            await self.wake(stage, session)
+
+        sweeper = stage.sweeper(hooks)
+        hooks.before("sleep_workspace", two_wakes)
+
+        report = await stage.tick(sweeper, session)
+
+        assert report.refused == (session,)
+        assert await stage.is_awake(session)
+
+
+async def test_a_push_from_outside_just_before_the_release_is_adopted(
+    stage: Stage, session: SessionId, hooks: Hooks
+) -> None:
+    async def push() -> None:
+        stage.push(session)
+
+    sweeper = stage.sweeper(hooks)
+    hooks.before("release", push)
+
+    adopting, next_one = await stage.tick(sweeper, session), await stage.tick(sweeper, session)
+
+    assert (adopting.adopted, next_one.slept) == ((session,), ())
+    assert stage.table.elements(session) == AWAKE
+    assert await stage.is_awake(session)
+
+
+async def test_a_push_between_release_and_patch_survives_for_keda(
+    stage: Stage, session: SessionId, hooks: Hooks
+) -> None:
+    """The patch lands, because nobody moved the Deployment; the list says what was wanted."""
+
+    async def push() -> None:
+        stage.push(session)
+
+    hooks.before("sleep_workspace", push)
+    await stage.tick(stage.sweeper(hooks), session)
+    assert await stage.is_asleep(session)
+
+    assert await stage.guard().check([await stage.find(session)]) == [session]
+
+    assert await stage.is_awake(session)
+    assert stage.table.elements(session) == AWAKE
+
+
+async def test_a_sweeper_with_a_stale_view_changes_nothing(stage: Stage, session: SessionId, hooks: Hooks) -> None:
+    stale = await stage.find(session)
+    stage.arena.kubectl("-n", "sessions", "annotate", "deployment", f"user-{session}", "note=changed", "--overwrite")
+    sweeper = stage.sweeper(hooks)
+
+    report = await sweeper.tick([stale])
+
+    assert report.refused == (session,)
+    assert await stage.is_awake(session)
+
+    async def sleeps_with_a_new_view() -> bool:
+        return (await stage.tick(sweeper, session)).slept == (session,)
+
+    await until(sleeps_with_a_new_view, "put to sleep")
+
+
+async def test_a_patch_whose_answer_is_lost_is_not_repeated_alone(
+    stage: Stage, session: SessionId, hooks: Hooks
+) -> None:
+    async def lose_the_answer() -> None:
+        # It was carried out, and somebody woke the session meanwhile.
+        await stage.factory.demand.wake(session)
+        raise ClusterError("no answer")
+
+    sweeper = stage.sweeper(hooks)
+    hooks.after("sleep_workspace", lose_the_answer)
+
+    first, second = await stage.tick(sweeper, session), await stage.tick(sweeper, session)
+
+    assert (first.refused, second.slept, second.refused) == ((session,), (), ())
+    assert hooks.calls["sleep_workspace"] == 1
+    assert await stage.is_awake(session)
+
+
+async def test_a_released_session_whose_patch_failed_is_judged_anew(
+    stage: Stage, session: SessionId, hooks: Hooks
+) -> None:
+    async def fail() -> None:
+        raise ClusterError("timeout")
+
+    probe = ScriptedProbe(Activity())
+    sweeper = stage.sweeper(hooks, probe=probe)
+    hooks.before("sleep_workspace", fail)
+
+    first, second = await stage.tick(sweeper, session), await stage.tick(sweeper, session)
+
+    assert (first.refused, second.slept) == ((session,), (session,))
+    assert probe.asked == [session, session]
+    assert hooks.calls["release"] == 2
+
+
+async def test_two_sweepers_at_once_put_it_to_sleep_once(stage: Stage, session: SessionId, hooks: Hooks) -> None:
+    other = stage.sweeper(Hooks())
+
+    async def other_ticks() -> None:
+        await stage.tick(other, session)
+
+    hooks.before("sleep_workspace", other_ticks)
+
+    report = await stage.tick(stage.sweeper(hooks), session)
+
+    assert report.refused == (session,)
+    assert await stage.is_asleep(session)
+
+
+async def test_redis_away_in_the_middle_leaves_every_pod(stage: Stage, session: SessionId, hooks: Hooks) -> None:
+    async def kill() -> None:
+        stage.arena.kill("redis")
+
+    sweeper = stage.sweeper(hooks)
+    hooks.before("release", kill)
+
+    with pytest.raises(StoreError):
+        await stage.tick(sweeper, session)
+
+    assert await stage.is_awake(session)
+
+
+class TestAgent:
+    async def test_no_answer_keeps_it_awake(self, stage: Stage, session: SessionId, hooks: Hooks) -> None:
+        stage.table.age(session, "last_active", HOUR_MS // 2)
+        probe = ScriptedProbe(None)
+
+        report = await stage.tick(stage.sweeper(hooks, probe=probe), session)
+
+        assert (report.kept, probe.asked) == ((session,), [session])
+        assert hooks.calls["release"] == 0
+        assert stage.table.elements(session) == AWAKE
+
+    async def test_no_answer_for_the_unknown_limit_ends_it(
+        self, stage: Stage, session: SessionId, hooks: Hooks
+    ) -> None:
+        stage.table.age(session, "last_active", HOUR_MS + 1000)
+
+        report = await stage.tick(stage.sweeper(hooks, probe=ScriptedProbe(None)), session)
+
+        assert report.slept == (session,)
+
+    @pytest.mark.parametrize(
+        "activity",
+        [
+            Activity(message_running=True),
+            Activity(hold=timedelta(minutes=5)),
+            Activity(editor_input=timedelta(seconds=2)),
+        ],
+    )
+    async def test_work_is_remembered_as_activity(
+        self, stage: Stage, session: SessionId, hooks: Hooks, activity: Activity
+    ) -> None:
+        sweeper = stage.sweeper(hooks, probe=ScriptedProbe(activity))
+
+        report = await stage.tick(sweeper, session)
+
+        assert report.kept == (session,)
+        assert stage.table.now() - stage.table.stamp(session, "last_active") < HOUR_MS // 2
+
+    async def test_what_the_agent_said_before_a_message_does_not_count(
+        self, stage: Stage, session: SessionId, hooks: Hooks
+    ) -> None:
+        """The agent said idle, then a message came: the script judges."""
+
+        class Late(ScriptedProbe):
+            async def ask(self, workspace: object) -> Activity:
+                await stage.factory.demand.wake(session)
+                return Activity()
+
+        report = await stage.tick(stage.sweeper(hooks, probe=Late()), session)
+
+        assert report.kept == (session,)
+        assert await stage.is_awake(session)
+
+
+class TestPatchOfAWake:
+    async def test_it_is_left_out_when_the_entry_was_there_and_the_pod_is_seen(
+        self, stage: Stage, session: SessionId, hooks: Hooks
+    ) -> None:
+        await stage.hooked(hooks).demand.wake(session)
+
+        assert hooks.calls["wake_workspace"] == 0
+
+    async def test_it_is_made_when_the_session_is_seen_asleep(
+        self, stage: Stage, session: SessionId, hooks: Hooks
+    ) -> None:
+        stage.arena.kubectl("-n", "sessions", "scale", "deployment", f"user-{session}", "--replicas=0")
+
+        await stage.hooked(hooks).demand.wake(session)
+
+        assert hooks.calls["wake_workspace"] == 1
+        assert await stage.is_awake(session)
+
+    async def test_it_is_made_when_the_entry_is_new_whatever_is_seen(
+        self, stage: Stage, session: SessionId, hooks: Hooks
+    ) -> None:
+        stage.table.admin.delete(f"queue:{session}")
+        before = (await stage.find(session)).resource_version
+
+        await stage.hooked(hooks).demand.wake(session)
+
+        assert hooks.calls["wake_workspace"] == 1
+        assert (await stage.find(session)).resource_version != before
+
+    async def test_a_touch_wakes_nothing_that_is_asleep(self, stage: Stage, hooks: Hooks) -> None:
+        asleep = stage.fleet[1]
+
+        await stage.hooked(hooks).demand.touch(await stage.find(asleep), timedelta())
+
+        assert (hooks.calls["touch"], stage.table.elements(asleep)) == (0, [])
+
+
+class TestExplicitSleep:
+    async def test_it_gives_way_to_a_wake_before_its_patch(
+        self, stage: Stage, session: SessionId, hooks: Hooks
+    ) -> None:
+        async def wake() -> None:
+            await stage.factory.demand.wake(session)
+
+        hooks.before("sleep_workspace", wake)
+
+        with pytest.raises(ConflictError, match="woken or changed meanwhile"):
+            await stage.hooked(hooks).demand.sleep(session)
+
+        assert await stage.is_awake(session)
+        assert stage.table.elements(session) == AWAKE

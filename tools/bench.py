@@ -1,0 +1,114 @@
+"""`make bench`: what `create` costs beside its own start and a bare `helm install`, all in one run.
+
+Absolute times depend on the machine; the ratio at the end is what counts. The commands take turns, so that a machine
+that slows down slows them all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+import uuid
+from pathlib import Path
+
+from tools.localcluster import ClusterSpec, LocalCluster
+
+ROUNDS = 15
+SESSIONCTL = str(Path(sysconfig.get_path("scripts")) / "sessionctl")
+HELM_FLAGS = ("--disable-openapi-validation", "--no-hooks", "--namespace", "sessions", "--values", "-")
+
+
+class Bench:
+    """The commands, each returning its wall time in seconds."""
+
+    def __init__(self, cluster: LocalCluster) -> None:
+        self._environment = cluster.environment()
+        self._helm = str(cluster.binary("helm"))
+        rendered = json.loads(self._run([SESSIONCTL, "template", "-o", "json"])[1])
+        self._values = json.dumps(rendered["values"] | {"agent": {"token": "0" * 64}})
+        self._chart = str(Path(__file__).resolve().parent.parent / "charts" / "user-session")
+
+    def _run(self, argv: list[str], stdin: str = "") -> tuple[float, str]:
+        started = time.monotonic()
+        done = subprocess.run(
+            argv,
+            env=self._environment,
+            input=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            check=True,
+        )
+        return time.monotonic() - started, done.stdout
+
+    def help(self) -> float:
+        """Time the CLI's own start."""
+        return self._run([SESSIONCTL, "--help"])[0]
+
+    def bare_helm(self) -> float:
+        """Time Helm alone, with the same chart, flags and values."""
+        return self._run([self._helm, "install", str(uuid.uuid4()), self._chart, *HELM_FLAGS], self._values)[0]
+
+    def status(self, session_id: str) -> float:
+        """Time one status."""
+        return self._run([SESSIONCTL, "status", session_id])[0]
+
+    def create(self) -> tuple[str, dict[str, float]]:
+        """Time create, phase by phase, by the moments of its progress lines."""
+        started = time.monotonic()
+        phases: dict[str, float] = {}
+        with subprocess.Popen(
+            [SESSIONCTL, "create", "--user", "bench", "-o", "json"],
+            env=self._environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            assert process.stderr
+            assert process.stdout
+            phase, since = "start, imports, platform, checks", started
+            for line in process.stderr:
+                now = time.monotonic()
+                phases[phase], phase, since = now - since, line.strip(" .\n"), now
+            answer = process.stdout.read()
+        phases[phase] = time.monotonic() - since
+        phases["create"] = time.monotonic() - started
+        return json.loads(answer)["uuid"], phases
+
+
+def main() -> int:
+    """Start a cluster, run the rounds, print medians and the ratio."""
+    with tempfile.TemporaryDirectory(prefix="sessionctl-bench-") as folder:
+        cluster = LocalCluster.start(ClusterSpec(), Path(folder) / "cluster", os.getpid(), print)
+        try:
+            cluster.install_platform()
+            bench = Bench(cluster)
+            bench.bare_helm()
+            rounds: dict[str, list[float]] = {}
+            for _ in range(ROUNDS):
+                rounds.setdefault("sessionctl --help", []).append(bench.help())
+                rounds.setdefault("bare helm install", []).append(bench.bare_helm())
+                session_id, phases = bench.create()
+                for phase, seconds in phases.items():
+                    rounds.setdefault(phase if phase == "create" else f"  {phase}", []).append(seconds)
+                rounds.setdefault("sessionctl status", []).append(bench.status(session_id))
+        finally:
+            cluster.stop()
+    medians = {name: statistics.median(values) for name, values in rounds.items()}
+    for name, values in sorted(rounds.items()):
+        print(f"{name:36} min {min(values):.3f}  p50 {medians[name]:.3f}  max {max(values):.3f} s")
+    allowed = 3 * medians["sessionctl --help"] + 1.2 * medians["bare helm install"]
+    print(
+        f"create {medians['create']:.3f} s of 3 x help + 1.2 x bare helm = {allowed:.3f} s: {medians['create'] / allowed:.2f}"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
