@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from tools.pins import ROOT
 
@@ -31,7 +32,7 @@ def check(name: str, argv: tuple[str, ...]) -> bool:
 
 
 def _environment() -> dict[str, str]:
-    scripts = os.path.dirname(sys.executable)
+    scripts = Path(sys.executable).parent
     return {**os.environ, "PATH": f"{scripts}:{os.environ['PATH']}"}
 
 

@@ -10,11 +10,14 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tools.errors import ToolError
 from tools.localcluster import ClusterSpec, LocalCluster
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PATIENCE_SECONDS = 60
 IDLE_TIMEOUT = "6s"

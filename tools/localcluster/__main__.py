@@ -7,7 +7,6 @@ import os
 import shlex
 import sys
 import sysconfig
-import time
 from pathlib import Path
 
 from tools.errors import ToolError
@@ -27,7 +26,6 @@ def default_directory() -> Path:
 
 def up(directory: Path, spec: ClusterSpec) -> None:
     """Start the cluster, install the platform, run the sweeper; whatever of it is there already stays."""
-    started = time.monotonic()
     try:
         cluster = LocalCluster.attach(directory)
         _say(f"a local cluster runs in {directory}")
