@@ -60,13 +60,14 @@ class Target:
 def targets() -> dict[str, Target]:
     """Return every target by name."""
     # Not before the version of Python is checked, here and below.
-    from tools.pins import ALL_TOOLS, CLUSTER_TOOLS  # noqa: PLC0415
+    from tools.pins import ALL_TOOLS, CLUSTER_TOOLS, TEST_TOOLS  # noqa: PLC0415
 
     cluster = ("-m", "tools.localcluster")
     return {
         "demo": Target("walk through the life of a session on a local cluster", ("-m", "tools.demo"), CLUSTER_TOOLS),
-        "test": Target("run every check: lint, unit, chart and cluster tests", ("-m", "tools.checks"), ALL_TOOLS),
+        "test": Target("run every check: lint, unit, chart and cluster tests", ("-m", "tools.checks"), TEST_TOOLS),
         "lint": Target("run the linters only", ("-m", "tools.checks", "lint")),
+        "bench": Target("print what create costs beside a bare helm install", ("-m", "tools.bench"), CLUSTER_TOOLS),
         "up": Target(
             "start a local cluster with the platform, and print how to use it",
             (*cluster, "up"),

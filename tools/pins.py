@@ -112,12 +112,6 @@ GO_TOOLS = (
         stamps=("main.version={number}",),
     ),
     GoTool(
-        "helm-values-schema-json",
-        "github.com/losisin/helm-values-schema-json/v2",
-        {"helm-values-schema-json": "github.com/losisin/helm-values-schema-json/v2"},
-        stamps=("main.Version={version}",),
-    ),
-    GoTool(
         "kubectl-validate",
         "sigs.k8s.io/kubectl-validate",
         {"kubectl-validate": "sigs.k8s.io/kubectl-validate"},
@@ -126,4 +120,7 @@ GO_TOOLS = (
 
 # What a cluster runs on, and a person needs to look at it.
 CLUSTER_TOOLS = ("helm", "etcd", "kubernetes", "kwok", "keda", "redis")
+# The tests validate by a server-side dry run, which includes admission; kubectl-validate takes four minutes to build and
+# knows older versions of Kubernetes only. It is for machines without a cluster, by `make tools`.
+TEST_TOOLS = (*CLUSTER_TOOLS, "chart-testing", "helm-unittest", "helm-docs")
 ALL_TOOLS = (*(tool.name for tool in GO_TOOLS), "redis")

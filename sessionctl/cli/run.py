@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import os
 import sys
@@ -39,6 +38,8 @@ def call(ctx: Context | None, work: Callable[[Factory], Awaitable[Answer]]) -> A
     """Open the platform, run ``work`` on it and return its answer."""
     # Collecting garbage while modules load frees nothing and costs a fifth of the load.
     gc.disable()
+    import asyncio
+
     from sessionctl.factory import DirectOptions, open_factory
 
     gc.enable()

@@ -20,6 +20,7 @@ from tests.support.table import Table
 from tests.support.waiting import until
 from tools.errors import ToolError
 from tools.localcluster import ClusterSpec, LocalCluster
+from tools.localcluster.api import Api
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -64,7 +65,8 @@ async def _create(options: DirectOptions) -> list[SessionId]:
 
         async def create(number: int) -> SessionId:
             async with slots:
-                return await service.create(NewSession(user_id=f"user-{number}", tenant="default", profile="default"))
+                made = await service.create(NewSession(user_id=f"user-{number}", tenant="default", profile="default"))
+                return made.session_id
 
         return list(await asyncio.gather(*(create(number) for number in range(FLEET))))
 
@@ -75,11 +77,17 @@ def with_keda() -> bool:
     return True
 
 
+@pytest.fixture(scope="module")
+def fleet_sleeps() -> bool:
+    """Whether the sessions are put to sleep before each test; modules say no that want all of them awake."""
+    return True
+
+
 @pytest.fixture
 async def stage(
-    arena: LocalCluster, options: DirectOptions, fleet: list[SessionId], with_keda: bool
+    arena: LocalCluster, options: DirectOptions, fleet: list[SessionId], with_keda: bool, fleet_sleeps: bool
 ) -> AsyncIterator[Stage]:
-    """The gate is open, every session sleeps with an empty list, and nobody sweeps."""
+    """The gate is open, nobody sweeps, and every session sleeps with an empty list (but see `fleet_sleeps`)."""
     running = arena.pids()
     for name in (*MORTAL, KEDA) if with_keda else MORTAL:
         if running.get(name) is None:
@@ -88,8 +96,10 @@ async def stage(
         arena.kill(KEDA)
     async with open_factory(options) as factory:
         with Redis(host=arena.redis.host, port=arena.redis.port, password=arena.redis.password) as admin:
-            found = Stage(arena, factory, Table(admin), fleet)
-            await _calm(found)
+            found = Stage(arena, factory, Table(admin), fleet, Api.from_kubeconfig(arena.kubeconfig))
+            await until(found.gate(Hooks()).check, "the gate opens")
+            if fleet_sleeps:
+                await _put_to_sleep(found)
             if with_keda:
                 await _watched(found)
             yield found
@@ -97,14 +107,12 @@ async def stage(
         arena.kill(SWEEP)
 
 
-async def _calm(stage: Stage) -> None:
-    await until(stage.gate(Hooks()).check, "the gate opens")
+async def _put_to_sleep(stage: Stage) -> None:
     everyone = await stage.factory.cluster.list_workspaces()
-    awake = [w.session_id for w in everyone if w.replicas or w.ready_replicas]
-    for session in awake:
-        await stage.factory.demand.sleep(session)
     for workspace in everyone:
         stage.table.admin.delete(f"queue:{workspace.session_id}")
+    awake = [w.session_id for w in everyone if w.replicas or w.ready_replicas]
+    await asyncio.gather(*(stage.factory.demand.sleep(session) for session in awake))
     await until(lambda: not stage.pods(awake), "every session asleep")
 
 

@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 POLLING_SECONDS: Final = 1
 COOLDOWN_SECONDS: Final = 4
-IDLE_SECONDS: Final = 6
+IDLE_SECONDS: Final = 5
 CONFIG: Final = {
-    "idle": {"timeout": f"{IDLE_SECONDS}s", "touchInterval": "1s"},
+    "idle": {"timeout": f"{IDLE_SECONDS}s", "touchInterval": "500ms"},
     "sweep": {"interval": "200ms", "gateInterval": "500ms"},
     "scaling": {"pollingInterval": POLLING_SECONDS, "cooldownPeriod": COOLDOWN_SECONDS},
 }
@@ -59,6 +59,7 @@ class Stage:
     factory: Factory
     table: Table
     fleet: Sequence[SessionId]
+    api: Api
 
     async def wake(self, *sessions: SessionId) -> None:
         """Wake sessions and return when their pods are ready."""
@@ -77,7 +78,8 @@ class Stage:
     async def create(self, user_id: str = "someone") -> SessionId:
         """Make one more session."""
         service = await self.factory.create_session_service()
-        return await service.create(NewSession(user_id=user_id, tenant="default", profile="default"))
+        made = await service.create(NewSession(user_id=user_id, tenant="default", profile="default"))
+        return made.session_id
 
     async def find(self, session: SessionId) -> Workspace:
         """Read a session's Deployment."""
@@ -113,7 +115,7 @@ class Stage:
     def scaler(self, session: SessionId) -> dict[str, Any]:
         """Return a session's ScaledObject."""
         path = _SESSIONS.format("keda.sh/v1alpha1", f"scaledobjects/user-{session}-scaler")
-        return Api.from_kubeconfig(self.arena.kubeconfig).get(path)
+        return self.api.get(path)
 
     def scaler_is_ready(self, session: SessionId) -> bool:
         """Whether KEDA watches the session's list."""
@@ -123,7 +125,7 @@ class Stage:
     def objects(self, group: str, plural: str) -> list[dict[str, Any]]:
         """Return the objects of a kind in the sessions namespace."""
         path = _SESSIONS.format(group, plural).replace("/apis/v1/", "/api/v1/")
-        items: list[dict[str, Any]] = Api.from_kubeconfig(self.arena.kubeconfig).get(path)["items"]
+        items: list[dict[str, Any]] = self.api.get(path)["items"]
         return items
 
     def sweeper(

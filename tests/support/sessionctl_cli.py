@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 PROGRAM: Final = str(Path(sysconfig.get_path("scripts")) / "sessionctl")
 TIMEOUT_SECONDS: Final = 120
+# A password, and settings of Python under which its output and its speed are not what people see.
+_NOT_AN_OPERATORS: Final = frozenset({"REDISCLI_AUTH", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"})
 
 
 @dataclass(frozen=True)
@@ -99,8 +101,7 @@ class Cli:
     @classmethod
     def on(cls, cluster: LocalCluster, kubeconfig: Path | None = None) -> Self:
         """Use a cluster, through another kubeconfig if one is given."""
-        # Only what an operator has: a home, a PATH with helm, a kubeconfig. No password.
-        tools = {name: value for name, value in cluster.environment().items() if name != "REDISCLI_AUTH"}
+        tools = {name: value for name, value in cluster.environment().items() if name not in _NOT_AN_OPERATORS}
         return cls(tools | {"KUBECONFIG": str(kubeconfig or cluster.kubeconfig)})
 
     def having(self, **variables: str) -> Self:

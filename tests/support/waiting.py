@@ -17,6 +17,8 @@ T = TypeVar("T")
 PATIENCE_SECONDS: Final = 60.0
 """Only a broken product makes a test wait this long; a slow machine does not fail it."""
 POLL_SECONDS: Final = 0.05
+CALM_POLL_SECONDS: Final = 0.25
+"""For what is expected to stay as it is: two cores are shared with a whole control plane."""
 
 
 def wait_for(look: Callable[[], T], what: str, patience: float = PATIENCE_SECONDS) -> T:
@@ -58,4 +60,4 @@ async def throughout(look: Callable[[], bool | Awaitable[bool]], what: str, seco
         if not (await answer if inspect.isawaitable(answer) else answer):
             left = deadline - time.monotonic()
             pytest.fail(f"{what}: no longer so {seconds - left:.1f} s later")
-        await asyncio.sleep(POLL_SECONDS)
+        await asyncio.sleep(CALM_POLL_SECONDS)

@@ -138,6 +138,18 @@ def test_two_stand_side_by_side_and_a_stopped_one_leaves_nothing(cluster: LocalC
     assert "Ready" in cluster.kubectl("get", "nodes")
 
 
+def test_a_start_whose_owner_is_killed_leaves_nothing(script: Callable[..., Script], tmp_path: Path) -> None:
+    directory = tmp_path / "cluster"
+    owner = script(f"""
+import os, pathlib
+from tools.localcluster import ClusterSpec, LocalCluster
+LocalCluster.start(ClusterSpec(), pathlib.Path({str(directory)!r}), os.getpid())
+""")
+    wait_until(lambda: len(owner.left()) > 1)
+    owner.process.kill()
+    wait_until(lambda: not owner.left() and not directory.exists())
+
+
 def test_without_root_and_its_owner_killed(script: Callable[..., Script], nobody: tuple[list[str], Path]) -> None:
     prefix, home = nobody
     directory = home / "cluster"

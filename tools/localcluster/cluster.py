@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from tools import processes
-from tools.localcluster.models import ClusterError, ClusterSpec, Layout, RedisEndpoint, State
+from tools.localcluster.models import STOP_SIGNALS, ClusterError, ClusterSpec, Layout, RedisEndpoint, State
 from tools.localcluster.pki import write_kubeconfig, write_private
 from tools.localcluster.simulated import SimulatedKind
 from tools.pins import ROOT
@@ -308,10 +308,17 @@ def _spawn(layout: Layout, lock: int) -> dict[str, Any]:
             (os.POSIX_SPAWN_DUP2, 1, 2),
         ],
         setsid=True,
+        # Until it can react: a signal that killed it at once would leave the directory behind.
+        setsigmask=STOP_SIGNALS,
     )
     os.close(writing)
-    with os.fdopen(reading, "rb") as answers:
-        line = answers.readline()
+    try:
+        with os.fdopen(reading, "rb") as answers:
+            line = answers.readline()
+    except BaseException:
+        os.kill(pid, signal.SIGTERM)
+        processes.reap_child(pid, wait=True)
+        raise
     if line:
         answer: dict[str, Any] = json.loads(line)
         if answer["ok"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import signal
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 Kind = Literal["simulated"]
 # The name of the volume provisioner, in storage classes and claims.
 PROVISIONER = "sessionctl.dev/local"
+# What makes a supervisor take its cluster down.
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 KINDS: tuple[Kind, ...] = ("simulated",)
 
 

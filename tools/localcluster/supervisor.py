@@ -21,6 +21,7 @@ from tools import processes
 from tools.localcluster.children import Children
 from tools.localcluster.control_plane import ControlPlane
 from tools.localcluster.models import (
+    STOP_SIGNALS,
     ClusterError,
     ClusterSpec,
     Component,
@@ -59,8 +60,9 @@ class Supervisor:
     async def run(self, owner: int | None, answer: int) -> None:
         """Live from start to teardown; write one JSON line to the descriptor when the start succeeded or failed."""
         loop = asyncio.get_running_loop()
-        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for signum in STOP_SIGNALS:
             loop.add_signal_handler(signum, self._over.set)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         loop.add_signal_handler(signal.SIGCHLD, self._children.reap_orphans)
         self._watch_owner(owner)
         over = asyncio.create_task(self._over.wait())
