@@ -28,7 +28,8 @@ class Bench:
     """The commands, each returning its wall time in seconds."""
 
     def __init__(self, cluster: LocalCluster) -> None:
-        self._environment = cluster.environment()
+        # An installed package has its bytecode; an environment that forbids writing it would compile at each start.
+        self._environment = {k: v for k, v in cluster.environment().items() if k != "PYTHONDONTWRITEBYTECODE"}
         self._helm = str(cluster.binary("helm"))
         rendered = json.loads(self._run([SESSIONCTL, "template", "-o", "json"])[1])
         self._values = json.dumps(rendered["values"] | {"agent": {"token": "0" * 64}})
@@ -104,9 +105,7 @@ def main() -> int:
     for name, values in sorted(rounds.items()):
         print(f"{name:36} min {min(values):.3f}  p50 {medians[name]:.3f}  max {max(values):.3f} s")
     allowed = 3 * medians["sessionctl --help"] + 1.2 * medians["bare helm install"]
-    print(
-        f"create {medians['create']:.3f} s of 3 x help + 1.2 x bare helm = {allowed:.3f} s: {medians['create'] / allowed:.2f}"
-    )
+    print(f"3 x help + 1.2 x bare helm install = {allowed:.3f} s; create takes {medians['create'] / allowed:.2f} of it")
     return 0
 
 
