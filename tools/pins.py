@@ -120,7 +120,7 @@ GO_TOOLS = (
 
 # What a cluster runs on, and a person needs to look at it.
 CLUSTER_TOOLS = ("helm", "etcd", "kubernetes", "kwok", "keda", "redis")
-# The tests validate by a server-side dry run, which includes admission. kubectl-validate takes four minutes to build and
+# The tests validate by a server-side dry run, which includes admission. kubectl-validate is built in four minutes and
 # knows older versions of Kubernetes only: it is for machines that cannot run a cluster, by `make tools`.
 TEST_TOOLS = (*CLUSTER_TOOLS, "chart-testing", "helm-unittest", "helm-docs")
 ALL_TOOLS = (*(tool.name for tool in GO_TOOLS), "redis")

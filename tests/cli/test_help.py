@@ -42,8 +42,8 @@ def examples(command: str) -> list[str]:
 
 
 def test_the_commands_are_those_that_operators_were_promised() -> None:
-    promised = "create wake status list sleep delete restore template reconcile sweep version".split()
-    assert sorted(promised) == COMMANDS
+    promised = {"create", "wake", "status", "list", "sleep", "delete", "restore", "template", "reconcile", "sweep"}
+    assert promised | {"version"} == set(COMMANDS)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

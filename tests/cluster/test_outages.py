@@ -1,4 +1,4 @@
-"""Redis or the API server away for a while: everything stays as it is, and what was asked for is not lost (DESIGN 5)."""
+"""Redis or the API server away for a while: all stays as it is, and what was asked for is not lost (DESIGN 5)."""
 
 from __future__ import annotations
 

@@ -73,9 +73,7 @@ async def test_a_session_whose_helm_record_was_lost_is_adopted_asleep_or_awake(s
 
 
 @pytest.mark.parametrize(("kind", "suffix"), [("deployments", ""), ("scaledobjects", "-scaler")])
-async def test_an_object_removed_by_hand_comes_back_and_the_volume_stays(
-    steps: Steps, kind: str, suffix: str
-) -> None:
+async def test_an_object_removed_by_hand_comes_back_and_the_volume_stays(steps: Steps, kind: str, suffix: str) -> None:
     session_id = await steps.create()
     volume = steps.census.of(session_id).volume_uid
     steps.census.api.delete(steps.census.path(kind, f"user-{session_id}{suffix}"))

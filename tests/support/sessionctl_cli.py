@@ -83,7 +83,7 @@ class Running:
     def wait(self) -> Done:
         """Return how it ended."""
         out, err = self._process.communicate(timeout=TIMEOUT_SECONDS)
-        return Done(self._process.returncode, out, err)
+        return Done(self._process.returncode, out or b"", err)
 
 
 @dataclass(frozen=True)
