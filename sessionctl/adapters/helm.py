@@ -36,7 +36,7 @@ PAGE: Final = 250
 _VERSION: Final = re.compile(r"v(\d+)\.(\d+)(?:\.(\d+))?")
 _UPDATED: Final = re.compile(r"(\d{4}-\d{2}-\d{2}) (\d{2}:\d{2}:\d{2})(?:\.\d+)? ([+-]\d{4})")
 _SECRETIVE: Final = re.compile(r"[0-9a-fA-F]{32,}")
-_UNREADABLE: Final = re.compile("[\x7f-\x9f\ufeff\ufffe\uffff]")
+_UNREADABLE: Final = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 _CLEARED: Final = ("HELM_NAMESPACE", "HELM_KUBECONTEXT", "HELM_KUBEAPISERVER", "HELM_KUBETOKEN", "HELM_DEBUG")
 
 

@@ -74,6 +74,6 @@ def _fill(profile: str, template: str, context: Mapping[str, str]) -> str:
     environment.policies["json.dumps_kwargs"] = {"ensure_ascii": True}
     try:
         return environment.from_string(template).render(**context)
-    except TemplateError as error:
+    except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
         msg = f"profile {profile}: {error}"
         raise ConfigurationError(msg, hint="Names a profile may use: user_id, tenant, uuid, profile.") from error

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from sessionctl.cli import lifecycle, show, upkeep
-from sessionctl.cli.boundary import ErrorBoundary
+from sessionctl.cli.boundary import ErrorBoundary, flush
 from sessionctl.cli.run import GlobalOptions
 
 app = typer.Typer(
@@ -70,5 +70,6 @@ def main() -> None:
     try:
         app()
     finally:
+        flush()
         # The process ends now: a last search for garbage among all loaded modules would take a tenth of a second.
         gc.freeze()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
@@ -43,6 +44,15 @@ def one_line(error: SessionctlError) -> str:
     """Return the cause and the next step on one line, without control characters."""
     text = error.message if error.hint is None else f"{error.message.rstrip('.')}. {error.hint}"
     return "".join(character if character.isprintable() else " " for character in text)
+
+
+def flush() -> None:
+    """Hand over what was printed; a reader that went away, as of `sessionctl list | head`, is not an error of ours."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python would try once more when it ends, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class ErrorBoundary(TyperGroup):

@@ -107,7 +107,8 @@ class DemandService:
     async def _live(self, session_id: SessionId) -> Workspace:
         workspace = await self._cluster.find_workspace(session_id)
         if workspace is None:
-            raise unknown_session(session_id)
+            volume = await self._cluster.find_volume(session_id)
+            raise unknown_session(session_id) if volume is None else deleted_session(session_id)
         if workspace.deleted_at is not None:
             raise deleted_session(session_id)
         return workspace

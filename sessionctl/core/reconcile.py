@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from sessionctl.core.diagnosis import Repair, Sighting, diagnose
-from sessionctl.errors import ConflictError, NotFoundError, SessionctlError
+from sessionctl.errors import ConflictError, NotFoundError, SessionctlError, StoreError
 from sessionctl.models import ReleaseStatus
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from sessionctl.core.releases import ReleaseService
     from sessionctl.core.sessions import SessionService
-    from sessionctl.models import SessionId
+    from sessionctl.models import Owner, SessionId
     from sessionctl.ports import Clock, Cluster, Helm, Store
 
 
@@ -162,9 +162,16 @@ class Reconciler:
 
     async def _bury(self, live: Sighting) -> None:
         present = live.workspace or live.volume
-        record = None if present else await self._store.get_record(live.session_id)
-        owner = present.owner if present else record.owner if record else None
-        if owner is None:
-            return
+        owner = present.owner if present else await self._recorded_owner(live.session_id)
         lifetime = self._retention if live.volume is not None else timedelta(minutes=1)
-        await self._store.bury(live.session_id, owner.tenant, owner.user_id, lifetime)
+        # Without an owner only the index of users keeps an entry too many.
+        tenant, user_id = (owner.tenant, owner.user_id) if owner else ("", "")
+        await self._store.bury(live.session_id, tenant, user_id, lifetime)
+
+    async def _recorded_owner(self, session_id: SessionId) -> Owner | None:
+        try:
+            record = await self._store.get_record(session_id)
+        except StoreError:
+            # A record that cannot be read is dropped all the same; if Redis is away, burying says so.
+            return None
+        return record.owner if record else None

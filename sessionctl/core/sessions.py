@@ -89,7 +89,11 @@ class SessionService:
             raise
         except (SessionctlError, asyncio.CancelledError):
             self._progress("undoing")
-            await self._releases.discard(session_id)
+            try:
+                await self._releases.discard(session_id)
+            except SessionctlError as failure:
+                # The caller has to hear why the session was not made; reconcile goes on with what is left of it.
+                self._progress(f"not undone ({failure.message}); run: sessionctl reconcile")
             raise
 
     async def _find_own(self, session_id: SessionId, owner: Owner) -> Workspace | None:

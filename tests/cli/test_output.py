@@ -124,4 +124,5 @@ def test_a_reader_that_goes_away_is_no_error(cli: Cli, argv: list[str]) -> None:
     finally:
         os.close(writing)
     assert done.err == b""
-    assert done.code in {0, 141}
+    # Help is printed by the library, which answers 1.
+    assert done.code == (1 if argv == ["--help"] else 0)

@@ -6,7 +6,7 @@ import asyncio
 import subprocess
 import sys
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from sessionctl.core.gate import Gate
 from sessionctl.core.guard import WatchGuard
@@ -67,13 +67,16 @@ class Stage:
         await self.ready(*sessions)
 
     async def ready(self, *sessions: SessionId) -> None:
-        """Return when the sessions' pods are ready."""
+        """Return when pods are ready and Deployments at rest: a status that comes later would be a conflict."""
+        await until(lambda: self._at_rest(sessions), f"pods of {len(sessions)} sessions ready")
 
-        async def are_ready() -> bool:
-            found = {w.session_id: w for w in await self.factory.cluster.list_workspaces()}
-            return all(found[session].ready_replicas for session in sessions)
-
-        await until(are_ready, f"pods of {len(sessions)} sessions ready")
+    def _at_rest(self, sessions: Sequence[SessionId]) -> bool:
+        found = {item["metadata"]["labels"].get("uuid", ""): item for item in self.objects("apps/v1", "deployments")}
+        seen = [(found[session]["metadata"], found[session].get("status", {})) for session in sessions]
+        return all(
+            status.get("observedGeneration") == metadata["generation"] and status.get("availableReplicas") == 1
+            for metadata, status in seen
+        )
 
     async def create(self, user_id: str = "someone") -> SessionId:
         """Make one more session."""
@@ -173,6 +176,11 @@ class Stage:
         """Kill Redis and start it again."""
         self.arena.kill("redis")
         self.arena.start_component("redis", empty=empty)
+
+    def keda_is_admitted(self) -> bool:
+        """Whether Redis lets KEDA in."""
+        user = cast("dict[str, list[str]]", self.table.admin.acl_getuser("keda"))
+        return "on" in user["flags"]
 
     async def gate_is_open(self) -> bool:
         """Whether Redis says so."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from sessionctl.core.scalers import PATIENCE_SECONDS, ScalerKeeper
 from sessionctl.errors import ClusterError
+from sessionctl.labels import FORCE_ACTIVATION
 from sessionctl.testing.clock import FakeClock
 from tests.cluster.stage import COOLDOWN_SECONDS, IDLE_SECONDS, LONGER_THAN_COOLDOWN_SECONDS
 from tests.support.between import Hooks
@@ -134,12 +135,17 @@ async def test_a_session_created_while_the_gate_was_closed_is_watched_after_its_
     keeper = ScalerKeeper(stage.factory.cluster, clock)
     assert await keeper.check(gate_open=False) == []
 
-    assert await stage.gate(Hooks()).check()
-    await keeper.check(gate_open=True)
-    await clock.sleep(PATIENCE_SECONDS)
-    nudged = await keeper.check(gate_open=True)
+    # Its own next retry must not come first.
+    stage.arena.signal("keda", signal.SIGSTOP)
+    try:
+        assert await stage.gate(Hooks()).check()
+        await keeper.check(gate_open=True)
+        await clock.sleep(PATIENCE_SECONDS)
+        assert session in await keeper.check(gate_open=True)
+        assert FORCE_ACTIVATION in stage.scaler(session)["metadata"]["annotations"]
+    finally:
+        stage.arena.signal("keda", signal.SIGCONT)
 
-    assert session in nudged or stage.scaler_is_ready(session)
     await until(lambda: stage.scaler_is_ready(session), "KEDA watches it")
     stage.push(session)
     await stage.ready(session)

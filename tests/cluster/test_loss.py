@@ -45,8 +45,8 @@ async def pods(stage: Stage) -> dict[str, str]:
 
 
 async def is_restored(stage: Stage) -> bool:
-    """Whether the gate is open, with a record for every session and demand for those awake."""
-    if not await stage.gate_is_open():
+    """Whether the gate is open and KEDA let in, with a record for every session and demand for those awake."""
+    if not await stage.gate_is_open() or not stage.keda_is_admitted():
         return False
     records = set(await stage.factory.store.list_record_ids())
     everyone = {workspace.session_id for workspace in await stage.factory.cluster.list_workspaces()}
@@ -105,7 +105,9 @@ async def test_the_sweeper_killed_at_each_step_of_the_restore(stage: Stage, pods
 
         assert stage.sweep_dying(when, method, nth) == -signal.SIGKILL
 
-        assert await stage.gate_is_open() == ((when, method, nth) in OPENED), (when, method, nth)
+        opened = (when, method, nth) in OPENED
+        assert await stage.gate_is_open() == opened, (when, method, nth)
+        assert opened or not stage.keda_is_admitted()
         assert await stage.gate(Hooks()).check()
         assert await is_restored(stage)
     await stage.stay(pods)

@@ -169,6 +169,7 @@ async def test_a_sweeper_with_a_stale_view_changes_nothing(stage: Stage, session
     assert await stage.is_awake(session)
 
     async def sleeps_with_a_new_view() -> bool:
+        # The note on the Deployment moves its status too.
         return (await stage.tick(sweeper, session)).slept == (session,)
 
     await until(sleeps_with_a_new_view, "put to sleep")

@@ -37,6 +37,7 @@ async def idle(store: RedisStore, table: Table) -> SessionId:
     """Return a session that is awake and has been idle for an hour."""
     session_id = await known(store, replicas=1)
     table.age(session_id, "last_active", HOUR_MS)
+    table.age(session_id, "released_at", HOUR_MS)
     return session_id
 
 

@@ -18,6 +18,7 @@ from tests.support.redis import RedisServer
 from tests.support.redis_proxy import command
 from tests.support.sessions import make_workspace
 from tests.support.waiting import until
+from tools.localcluster.ports import Ports
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -79,10 +80,13 @@ class TestEpoch:
         assert (after.value, after.is_open) == (before.run_id, False)
 
     async def test_redis_cluster_is_detected(self, tmp_path_factory: pytest.TempPathFactory) -> None:
-        with RedisServer(tmp_path_factory.mktemp("cluster"), options=("--cluster-enabled", "yes")) as clustered:
-            async with RedisStore(clustered.endpoint()) as store:
-                with pytest.raises(StoreError, match="Redis Cluster is not supported"):
-                    await store.get_epoch()
+        with Ports() as ports:
+            # Its default is the port + 10000, where anybody's outgoing connection may be.
+            options = ("--cluster-enabled", "yes", "--cluster-port", str(ports["bus"]))
+            with RedisServer(tmp_path_factory.mktemp("cluster"), options) as clustered:
+                async with RedisStore(clustered.endpoint()) as store:
+                    with pytest.raises(StoreError, match="Redis Cluster is not supported"):
+                        await store.get_epoch()
 
 
 class TestRestore:
@@ -130,6 +134,16 @@ class TestRestore:
         assert table.stamp(awake.session_id, "last_active") >= before
         assert table.elements(asleep.session_id) == []
         assert {w.session_id for w in (awake, asleep)} == set(await store.list_record_ids())
+
+    async def test_wakes_after_it_are_fresh(self, store: RedisStore, table: Table) -> None:
+        """What Redis forgot may include a release whose patch is still on its way."""
+        table.admin.flushall()
+        restored, rebuilt = make_workspace(replicas=1), make_workspace(replicas=1)
+        await store.restore(await begin(store), restored)
+        await store.ensure_record(rebuilt)
+
+        assert (await store.wake(restored.session_id)).fresh
+        assert (await store.wake(rebuilt.session_id)).fresh
 
     async def test_what_redis_still_knows_is_kept(self, store: RedisStore, table: Table) -> None:
         workspace = make_workspace(replicas=1)

@@ -40,7 +40,7 @@ async def test_a_create_whose_caller_alone_is_killed_ends_whole(
     hold = api_proxy.hold(write("", "/deployments", naming=session_id))
     with proxied.start("create", "--user", "alice", "--uuid", session_id) as running:
         wait_for(hold.reached.is_set, "Helm at the Deployment")
-        running.signal(signal.SIGKILL)
+        running.send(signal.SIGKILL)
         hold.let_go()
         assert (await asyncio.to_thread(running.wait)).code == -signal.SIGKILL
 
@@ -58,7 +58,7 @@ async def test_a_delete_whose_caller_alone_is_killed_ends_deleted(
     hold = api_proxy.hold(write("DELETE", "/deployments/", naming=session_id))
     with proxied.start("delete", session_id) as running:
         wait_for(hold.reached.is_set, "Helm at the Deployment")
-        running.signal(signal.SIGKILL)
+        running.send(signal.SIGKILL)
         hold.let_go()
         await asyncio.to_thread(running.wait)
         wait_for(lambda: steps.census.of(session_id).releases == {}, "Helm done")
@@ -75,9 +75,9 @@ async def test_an_interrupted_create_leaves_nothing(
     with proxied.start("create", "--user", "alice", "--uuid", session_id) as running:
         wait_for(hold.reached.is_set, "Helm at the Deployment")
         if whole_group:
-            running.signal_group(signal.SIGINT)
+            running.send_to_group(signal.SIGINT)
         else:
-            running.signal(signal.SIGINT)
+            running.send(signal.SIGINT)
         hold.let_go()
         done = await asyncio.to_thread(running.wait)
 
@@ -102,6 +102,22 @@ async def test_a_create_of_which_one_object_is_refused_leaves_nothing(
     assert done.code == 6
     assert done.stderr.startswith("error: helm install failed")
     assert len(done.stderr.splitlines()) == 1
+    steps.settle([session_id], gone)
+
+
+async def test_a_create_that_cannot_be_undone_names_its_own_cause_and_reconcile_tidies_up(
+    steps: Steps, proxied: Cli, api_proxy: ApiProxy, session_id: SessionId
+) -> None:
+    api_proxy.trap(write("", "/scaledobjects", naming=session_id), refusal=(403, "refused by a quota"))
+    api_proxy.trap(write("DELETE", "/deployments/", naming=session_id), refusal=(403, "not now"))
+    talkative = Cli(proxied.environment, before=())
+    done = await asyncio.to_thread(talkative.run, "create", "--user", "alice", "--uuid", session_id)
+
+    assert done.code == 6
+    *progress, error = done.stderr.splitlines()
+    assert "refused by a quota" in error
+    assert "run: sessionctl reconcile" in progress[-1]
+    steps.reconcile([session_id])
     steps.settle([session_id], gone)
 
 
@@ -152,7 +168,7 @@ async def test_a_caller_killed_before_helm_has_read_its_values_installs_nothing(
         wait_for((folder / "pid").exists, "Helm started")
         pid = int((folder / "pid").read_text())
         wait_for(lambda: "stopped" in _state(pid), "Helm stopped")
-        running.signal(signal.SIGKILL)
+        running.send(signal.SIGKILL)
         os.kill(pid, signal.SIGCONT)
         await asyncio.to_thread(running.wait)
         wait_for(lambda: not _state(pid), "the orphaned Helm ended")

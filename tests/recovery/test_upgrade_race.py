@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from sessionctl.adapters.helm import classify
 from sessionctl.errors import ConflictError
 from sessionctl.factory import DirectOptions, open_factory
 from sessionctl.models import SessionId
-from tests.support.api_proxy import ApiProxy, Request, write
+from tests.support.api_proxy import ApiProxy, Request
 from tests.support.census import NAMESPACE
 from tests.support.sessionctl_cli import Cli
 from tests.support.steps import Steps
@@ -23,9 +22,9 @@ CHART = "charts/user-session"
 
 
 @pytest.fixture
-def kubeconfig(api_proxy: ApiProxy, tmp_path: Path) -> Iterator[Path]:
+def kubeconfig(api_proxy: ApiProxy, tmp_path: Path) -> Path:
     """The way through the proxy."""
-    yield api_proxy.write_kubeconfig(tmp_path / "kubeconfig")
+    return api_proxy.write_kubeconfig(tmp_path / "kubeconfig")
 
 
 def is_apply_of(session_id: SessionId, request: Request) -> bool:

@@ -85,7 +85,7 @@ class Remains:
         )
 
     def _marks(self, item: Object) -> set[str]:
-        return {DELETED_AT, PURGE} & item["metadata"].get("annotations", {}).keys()
+        return {DELETED_AT, PURGE}.intersection(item["metadata"].get("annotations", {}))
 
     def __str__(self) -> str:
         marks = sorted(self._marks(self.volume)) if self.volume else None

@@ -100,18 +100,17 @@ class Walk:
     async def through(
         self, verb: Sequence[str], prepare: Callable[[], Awaitable[SessionId]]
     ) -> tuple[list[SessionId], int]:
-        """Kill until a call lives to its end; return the sessions it was done to, and how many calls were killed."""
-        steps = ((number, edge) for number in itertools.count(1) for edge in Edge)
-        walked: list[SessionId] = []
+        """Kill until a call lives to its end; return its sessions in the order of the steps, and how many were killed."""
+        steps = enumerate((number, edge) for number in itertools.count(1) for edge in Edge)
+        walked: dict[int, SessionId] = {}
         killed = 0
         ended = False
 
         async def worker() -> None:
             nonlocal killed, ended
             while not ended:
-                number, edge = next(steps)
-                session_id = await prepare()
-                walked.append(session_id)
+                step, (number, edge) = next(steps)
+                session_id = walked[step] = await prepare()
                 kill = Kill(session_id, number, edge)
                 await asyncio.to_thread(self._run, verb, kill)
                 killed += kill.done
@@ -119,7 +118,7 @@ class Walk:
 
         await asyncio.gather(*(worker() for _ in range(AT_ONCE)))
         await asyncio.to_thread(self.api.drain)
-        return walked, killed
+        return [walked[step] for step in sorted(walked)], killed
 
     def _run(self, verb: Sequence[str], kill: Kill) -> None:
         kill.arm(self.api, self.redis)

@@ -9,6 +9,7 @@ import subprocess
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
+import pytest
 from redis import Redis
 from redis import exceptions as redis_errors
 from redis.backoff import NoBackoff
@@ -135,6 +136,8 @@ class RedisServer:
         return str(self.admin.info("server")["run_id"])
 
     def _answers(self) -> bool:
+        if self._process is None or self._process.poll() is not None:
+            pytest.fail(f"redis-server ended: {(self.folder / 'redis.log').read_text()[-800:]}")
         with contextlib.suppress(redis_errors.RedisError):
             return bool(self.admin.ping())
         return False

@@ -72,11 +72,11 @@ class Running:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
 
-    def signal(self, signum: signal.Signals) -> None:
+    def send(self, signum: signal.Signals) -> None:
         """Send a signal to the one process, not to Helm."""
         self._process.send_signal(signum)
 
-    def signal_group(self, signum: signal.Signals) -> None:
+    def send_to_group(self, signum: signal.Signals) -> None:
         """Send a signal to all of it, as a terminal does."""
         os.killpg(self.pid, signum)
 
