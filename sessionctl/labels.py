@@ -6,6 +6,7 @@ The chart spells them once more, in ``templates/_helpers.tpl``; a test renders i
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import Final
 
 FIELD_MANAGER: Final = "sessionctl"
@@ -34,6 +35,8 @@ FORCE_ACTIVATION: Final = "autoscaling.keda.sh/force-activation"
 PLATFORM_CONFIGMAP: Final = "sessionctl-platform"
 
 USER_HASH_LENGTH: Final = 40
+SESSION_ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+"""A canonical lower-case version 4 UUID (RFC 4122)."""
 
 
 def object_name(session_id: str) -> str:

@@ -68,6 +68,9 @@ class Volume:
     deleted_at: datetime | None
     purge: bool
     being_removed: bool
+    size: str = ""
+    storage_class: str = ""
+    access_mode: str = ""
 
 
 @dataclass(frozen=True)

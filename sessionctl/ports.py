@@ -66,6 +66,10 @@ class Helm(Protocol):
         """Return the values the release was given; raises NotFoundError."""
         ...
 
+    async def find_release(self, session_id: SessionId) -> Release | None:
+        """Return the session's release in whatever state it is."""
+        ...
+
     async def list_releases(self) -> Sequence[Release]:
         """Return every session's release. Reads all release Secrets: never on a request path."""
         ...
@@ -120,6 +124,10 @@ class Cluster(Protocol):
 
     async def remove_volume(self, session_id: SessionId) -> None:
         """Delete the volume and its files; succeeds when it is gone."""
+        ...
+
+    async def find_scaler(self, session_id: SessionId) -> Scaler | None:
+        """Read the session's ScaledObject."""
         ...
 
     async def list_scalers(self) -> Sequence[Scaler]:

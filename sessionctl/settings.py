@@ -11,7 +11,16 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Final, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 
 from sessionctl.errors import ConfigurationError
@@ -47,7 +56,15 @@ def parse_duration(value: object) -> timedelta:
         raise ValueError(msg) from None
 
 
+def _positive(value: timedelta) -> timedelta:
+    if value <= timedelta():
+        msg = "must be longer than zero"
+        raise ValueError(msg)
+    return value
+
+
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+PositiveDuration = Annotated[timedelta, BeforeValidator(parse_duration), AfterValidator(_positive)]
 
 
 class ProbeKind(StrEnum):
@@ -73,8 +90,8 @@ class _Section(BaseModel):
 class IdleSettings(_Section):
     """When a session counts as idle (DESIGN 5)."""
 
-    timeout: Duration = timedelta(seconds=120)
-    touch_interval: Duration = timedelta(seconds=2)
+    timeout: PositiveDuration = timedelta(seconds=120)
+    touch_interval: PositiveDuration = timedelta(seconds=2)
     probe: ProbeKind = ProbeKind.NONE
     unknown_limit: Duration = timedelta(hours=1)
     hold_limit: Duration = timedelta(hours=8)
@@ -90,8 +107,8 @@ class IdleSettings(_Section):
 class SweepSettings(_Section):
     """How often the loop looks."""
 
-    interval: Duration = timedelta(seconds=1)
-    gate_interval: Duration = timedelta(seconds=2)
+    interval: PositiveDuration = timedelta(seconds=1)
+    gate_interval: PositiveDuration = timedelta(seconds=2)
 
 
 class SessionSettings(_Section):
@@ -121,7 +138,7 @@ class ScalingSettings(_Section):
 class HelmSettings(_Section):
     """How the Helm command is run."""
 
-    timeout: Duration = timedelta(seconds=60)
+    timeout: PositiveDuration = timedelta(seconds=60)
 
 
 class ReconcileSettings(_Section):
@@ -146,6 +163,13 @@ class Settings(_Section):
     helm: HelmSettings = Field(default_factory=HelmSettings)
     reconcile: ReconcileSettings = Field(default_factory=ReconcileSettings)
     logging: LoggingSettings = Field(default_factory=LoggingSettings)
+
+    @model_validator(mode="after")
+    def _grace_outlasts_helm(self) -> Self:
+        if self.reconcile.grace <= self.helm.timeout:
+            msg = "reconcile.grace must be longer than helm.timeout, or installs under way would be undone"
+            raise ValueError(msg)
+        return self
 
 
 class PlatformRedis(_Section):
@@ -181,7 +205,8 @@ def _explain(source: str, error: ValidationError) -> ConfigurationError:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"]) or "the document"
     return ConfigurationError(
-        f"{source}: {where}: {first['msg'].removeprefix('Value error, ')}", hint="Mend the platform release's values."
+        f"{source}: {where}: {first['msg'].removeprefix('Value error, ')}",
+        hint="Mend the platform release's values, or the SESSIONCTL_ variable in use.",
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import BaseModel, ConfigDict, JsonValue, RootModel
 
 from sessionctl.models import SessionStatus
 
@@ -72,7 +72,7 @@ class SessionList(_Shape):
 
 
 class SweepResult(_Shape):
-    """Answer of one sweep: which sessions were put to sleep, adopted, kept, refused, woken or nudged."""
+    """Answer of one sweep: which sessions were put to sleep, adopted, kept, refused or woken."""
 
     gate: Literal["open", "closed"]
     slept: tuple[str, ...]
@@ -80,7 +80,6 @@ class SweepResult(_Shape):
     kept: tuple[str, ...]
     refused: tuple[str, ...]
     woken: tuple[str, ...]
-    nudged: tuple[str, ...]
 
 
 class Repair(_Shape):
@@ -98,10 +97,8 @@ class ReconcileResult(_Shape):
     repairs: tuple[Repair, ...]
 
 
-class RenderedValues(_Shape):
-    """Answer of template: the chart values of a session; secrets are replaced."""
-
-    values: dict[str, JsonValue]
+class RenderedValues(RootModel[dict[str, JsonValue]]):
+    """Answer of template: the chart values of a session, without its secret."""
 
 
 class VersionInfo(_Shape):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
@@ -96,13 +97,21 @@ class HelmCli:
 
     async def uninstall(self, session_id: SessionId) -> None:
         """See ``ports.Helm``."""
-        await self._run("uninstall", session_id, "--ignore-not-found", "--no-hooks")
+        # Not --ignore-not-found, which also ignores every failure to read the release.
+        with suppress(NotFoundError):
+            await self._run("uninstall", session_id, "--no-hooks")
 
     async def get_values(self, session_id: SessionId) -> JsonObject:
         """See ``ports.Helm``."""
         outcome = await self._run("get", "values", session_id, "--output", "json")
         values: JsonObject = json.loads(outcome.stdout)
         return values or {}
+
+    async def find_release(self, session_id: SessionId) -> Release | None:
+        """See ``ports.Helm``."""
+        outcome = await self._run("list", "--output", "json", "--filter", f"^{session_id}$")
+        rows = json.loads(outcome.stdout)
+        return _release(rows[0]) if rows else None
 
     async def list_releases(self) -> Sequence[Release]:
         """See ``ports.Helm``."""
@@ -143,7 +152,7 @@ def classify(verb: str, stderr: str) -> SessionctlError:
     text = _SECRETIVE.sub("<hidden>", " ".join(lines).removeprefix("Error: "))[:600]
     if "release: not found" in text:
         return NotFoundError("Helm has no such release")
-    if "cannot reuse a name that is still in use" in text:
+    if "cannot reuse a name that is still in use" in text or "release: already exists" in text:
         return ConflictError("a release of that name exists already")
     if "another operation" in text and "in progress" in text:
         return ConflictError("another Helm operation on this release is under way or was cut off")

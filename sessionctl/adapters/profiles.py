@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from importlib.resources import files
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from sessionctl.models import JsonObject
 
 SUFFIX: Final = ".yaml.j2"
+_HARMLESS: Final = re.compile(r"[A-Za-z0-9._-]+")
 
 
 def builtin_templates() -> dict[str, str]:
@@ -69,11 +71,18 @@ def _fill(profile: str, template: str, context: Mapping[str, str]) -> str:
     from jinja2 import StrictUndefined, TemplateError  # noqa: PLC0415 - most profiles are plain values
     from jinja2.sandbox import ImmutableSandboxedEnvironment  # noqa: PLC0415
 
-    environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
-    # A value reaches the document as a JSON string, which is YAML too: no user id can break out of its place.
+    environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False, finalize=_finalize)
     environment.policies["json.dumps_kwargs"] = {"ensure_ascii": True}
     try:
         return environment.from_string(template).render(**context)
     except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
         msg = f"profile {profile}: {error}"
         raise ConfigurationError(msg, hint="Names a profile may use: user_id, tenant, uuid, profile.") from error
+
+
+def _finalize(value: object) -> object:
+    """Let text into the document only as JSON (tojson makes Markup), or if it cannot mean anything to YAML."""
+    if isinstance(value, str) and not hasattr(value, "__html__") and not _HARMLESS.fullmatch(value):
+        msg = f"{value!r} must be quoted with the tojson filter"
+        raise ValueError(msg)
+    return value

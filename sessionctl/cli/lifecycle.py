@@ -52,13 +52,13 @@ def create(
 
     async def work(factory: Factory) -> CreatedSession:
         service = await factory.create_session_service()
-        workspace = await service.create(request)
+        made = await service.create(request)
         return CreatedSession(
-            uuid=workspace.session_id,
-            user_id=workspace.owner.user_id,
+            uuid=made.session_id,
+            user_id=made.owner.user_id,
             status=SessionStatus.CREATED,
-            created_at=workspace.owner.created_at,
-            url=session_url(workspace.session_id, factory.settings.sessions.domain),
+            created_at=made.owner.created_at,
+            url=session_url(made.session_id, factory.settings.sessions.domain),
         )
 
     answer = call(ctx, work)

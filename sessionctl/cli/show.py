@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from sessionctl.models import SessionView
     from sessionctl.wire import SessionReport
 
+NO_TOKEN = "0" * 64
+
 
 def status(ctx: typer.Context, uuid: SessionArgument, output: OutputOption = Output.TABLE) -> None:
     """Show one session: its state, its replicas, what waits in its queue.
@@ -111,7 +113,7 @@ def template(
     profile: Annotated[str, typer.Option(help="Profile to render.")] = "default",
     output: OutputOption = Output.YAML,
 ) -> None:
-    """Show the chart values that create would use; the agent token is left out.
+    """Show the chart values that create would use, with zeros for the agent's token.
 
     Examples:
 
@@ -130,7 +132,7 @@ def template(
     async def work(factory: Factory) -> RenderedValues:
         releases = await factory.create_release_service()
         owner = Owner(user_id, tenant, profile, factory.clock.now())
-        return RenderedValues(values=releases.values_for(new_session_id(), owner) | {"agent": {"token": "hidden"}})
+        return RenderedValues(releases.values_for(new_session_id(), owner) | {"agent": {"token": NO_TOKEN}})
 
     answer = call(ctx, work)
     show(answer, Output.YAML if output is Output.TABLE else output, [])

@@ -52,7 +52,6 @@ def sweep(
             kept=done.report.kept,
             refused=done.report.refused,
             woken=done.woken,
-            nudged=done.nudged,
         )
 
     if loop:

@@ -75,6 +75,8 @@ class DemandService:
                 noted = await self._live(session_id)
                 continue
             return
+        # The release above may have taken the demand of whoever woke it: a running pod must not be left without.
+        await self.wake(session_id)
         msg = f"session {session_id} was woken or changed meanwhile"
         raise ConflictError(msg, hint=f"If it should sleep all the same: sessionctl sleep {session_id}")
 

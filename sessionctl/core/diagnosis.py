@@ -3,12 +3,14 @@
 | release          | Deployment | volume        | means                                  | repair          |
 |------------------|------------|---------------|----------------------------------------|-----------------|
 | cut-off install  |            | marked        | a restore was cut off                  | cancel restore  |
-| cut-off install  | never woken| unmarked/none | a create was cut off, nobody has the id| discard         |
+| cut-off install  | never woken| unmarked/none | a create was cut off                   | discard         |
+| cut-off install  | woken      | unmarked      | an adoption was cut off                | adopt           |
 | uninstalling     |            |               | a delete was cut off                   | finish delete   |
 | any              | marked     |               | a delete was cut off                   | finish delete   |
 | deployed         | unmarked   | marked        | a restore was cut off near its end     | finish restore  |
 | deployed         |            | missing       | files are gone: never started empty    | report          |
-| deployed         | missing    | present       | somebody removed objects               | upgrade         |
+| deployed         | missing    | marked        | a delete was cut off                   | finish delete   |
+| deployed         | missing    | unmarked      | somebody removed objects               | upgrade         |
 | pending upgrade  |            |               | an upgrade was cut off                 | upgrade         |
 | none             | unmarked   | present       | Helm's record was lost                 | adopt           |
 | none             | none       | unmarked      | somebody ran helm uninstall            | mark as deleted |
@@ -76,6 +78,8 @@ def diagnose(sighting: Sighting, now: datetime, grace: timedelta, retention: tim
         return Repair.REPORT_MISSING_VOLUME
     if release.status in _CUT_OFF_UPGRADES:
         return Repair.UPGRADE if now - release.updated_at >= grace else None
+    if workspace is None and volume is not None and volume.deleted_at is not None:
+        return Repair.FINISH_DELETE
     if workspace is None or not sighting.has_scaler or release.status is ReleaseStatus.FAILED:
         return Repair.UPGRADE if now - release.updated_at >= grace else None
     if volume is not None and volume.deleted_at is not None:
@@ -94,7 +98,14 @@ def _cut_off_install(sighting: Sighting, release: Release, now: datetime, grace:
         return None
     if sighting.volume is not None and sighting.volume.deleted_at is not None and not sighting.volume.purge:
         return Repair.CANCEL_RESTORE
-    return Repair.DISCARD
+    # Whatever was awake once may hold somebody's files: it is never discarded.
+    return Repair.ADOPT if _was_ever_awake(sighting.workspace) else Repair.DISCARD
+
+
+def _was_ever_awake(workspace: Workspace | None) -> bool:
+    return workspace is not None and (
+        workspace.replicas > 0 or workspace.woken_at is not None or workspace.slept_at is not None
+    )
 
 
 def _without_release(sighting: Sighting, now: datetime, retention: timedelta) -> Repair | None:

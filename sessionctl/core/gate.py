@@ -32,7 +32,7 @@ class Gate:
         in a transaction that fails if the epoch moved. Raises StoreError and ClusterError.
         """
         epoch = await self._store.get_epoch()
-        if not epoch.is_open and not await self._restore(epoch.run_id):
+        if not epoch.is_open and not await self._restore(epoch.run_id) and not (await self._store.get_epoch()).is_open:
             return False
         try:
             return await self._store.admit_keda()

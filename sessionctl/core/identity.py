@@ -9,10 +9,10 @@ import uuid
 from typing import Final
 
 from sessionctl.errors import InvalidRequestError
+from sessionctl.labels import SESSION_ID
 from sessionctl.models import SessionId
 
 MAX_USER_ID_LENGTH: Final = 256
-UUID_VERSION: Final = 4
 _NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
@@ -23,11 +23,7 @@ def new_session_id() -> SessionId:
 
 def parse_session_id(text: str) -> SessionId:
     """Accept a canonical lower-case version 4 UUID (RFC 4122); raises InvalidRequestError."""
-    try:
-        parsed = uuid.UUID(text)
-    except ValueError:
-        parsed = None
-    if parsed is None or str(parsed) != text or parsed.version != UUID_VERSION or parsed.variant != uuid.RFC_4122:
+    if not SESSION_ID.fullmatch(text):
         msg = f"{text[:80]!r} is not a session id"
         raise InvalidRequestError(msg, hint="A session id is a lower-case UUID of version 4; see: sessionctl list")
     return SessionId(text)

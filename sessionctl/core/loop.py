@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from sessionctl.core.sweeper import SweepReport
-from sessionctl.errors import DependencyError
+from sessionctl.errors import SessionctlError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +34,6 @@ class SweepOnce:
 
     gate_open: bool
     woken: tuple[SessionId, ...]
-    nudged: tuple[SessionId, ...]
     report: SweepReport
 
 
@@ -68,8 +67,7 @@ class SweepLoop:
         workspaces = await self._cluster.list_workspaces()
         woken = await self._guard.check(workspaces)
         report = await self._sweeper.tick(workspaces) if gate_open else SweepReport()
-        nudged = await self._keeper.check(gate_open=gate_open)
-        return SweepOnce(gate_open=gate_open, woken=tuple(woken), nudged=tuple(nudged), report=report)
+        return SweepOnce(gate_open=gate_open, woken=tuple(woken), report=report)
 
     async def forever(self) -> None:
         """Run until cancelled. A dependency that is down is retried; meanwhile every pod stays as it is."""
@@ -87,7 +85,7 @@ class SweepLoop:
                         await self._guard.check(self._apply(event))
                         self._synced.set()
                         delay = FIRST_RETRY_SECONDS
-            except DependencyError as error:
+            except SessionctlError as error:
                 _log.warning("the view of the cluster is interrupted: %s", error)
             # A new watch starts with a whole list, so that what was missed meanwhile is checked.
             await self._clock.sleep(delay)
@@ -110,8 +108,8 @@ class SweepLoop:
             try:
                 gate_open = await self._gate.check()
                 await self._keeper.check(gate_open=gate_open)
-            except DependencyError as error:
-                _log.warning("the gate cannot be checked: %s", error)
+            except SessionctlError as error:
+                _log.warning("the gate or KEDA's view cannot be checked: %s", error)
             await self._clock.sleep(self._settings.gate_interval.total_seconds())
 
     async def _sweep(self) -> None:
@@ -119,6 +117,6 @@ class SweepLoop:
         while True:
             try:
                 await self._sweeper.tick(list(self._view.values()))
-            except DependencyError as error:
+            except SessionctlError as error:
                 _log.warning("nothing is put to sleep: %s", error)
             await self._clock.sleep(self._settings.interval.total_seconds())

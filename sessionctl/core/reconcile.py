@@ -84,23 +84,25 @@ class Reconciler:
         ]
 
     async def _repair(self, seen: Sighting, grace: timedelta) -> str | None:
-        live = Sighting(
-            session_id=seen.session_id,
-            release=seen.release,
-            workspace=await self._cluster.find_workspace(seen.session_id),
-            volume=await self._cluster.find_volume(seen.session_id),
-            has_record=seen.has_record,
-            has_scaler=seen.has_scaler,
-        )
-        repair = diagnose(live, self._clock.now(), grace, self._retention)
+        # Minutes may have passed since the look at everything, and somebody else may be at work on this one.
+        session_id = seen.session_id
         try:
+            live = Sighting(
+                session_id=session_id,
+                volume=await self._cluster.find_volume(session_id),
+                workspace=await self._cluster.find_workspace(session_id),
+                has_scaler=await self._cluster.find_scaler(session_id) is not None,
+                release=await self._helm.find_release(session_id),
+                has_record=seen.has_record,
+            )
+            repair = diagnose(live, self._clock.now(), grace, self._retention)
             if repair is not None:
                 await self._carry_out(repair, live)
         except SessionctlError as error:
             return error.message
         return None
 
-    async def _carry_out(self, repair: Repair, live: Sighting) -> None:  # noqa: C901, PLR0912 - one flat case a repair
+    async def _carry_out(self, repair: Repair, live: Sighting) -> None:  # noqa: C901 - one flat case a repair
         session_id, workspace, volume = live.session_id, live.workspace, live.volume
         match repair:
             case Repair.DISCARD:
@@ -113,11 +115,8 @@ class Reconciler:
                 await self._sessions.finish_restore(session_id)
             case Repair.UPGRADE:
                 await self._upgrade(live)
-            case Repair.ADOPT if volume is not None:
-                await self._releases.install(session_id, self._releases.values_from(volume))
             case Repair.ADOPT:
-                msg = "Helm's record is lost and there is no volume that remembers its values"
-                raise NotFoundError(msg)
+                await self._adopt(live)
             case Repair.MARK_DELETED if volume is not None:
                 await self._cluster.mark_volume_deleted(session_id, self._clock.now(), purge=False)
                 await self._bury(live)
@@ -125,7 +124,8 @@ class Reconciler:
                 await self._bury(live)
                 await self._cluster.remove_volume(session_id)
             case Repair.WRITE_RECORD if workspace is not None:
-                await self._store.ensure_record(workspace)
+                # A tombstone beside a session without any mark is left over from an older Redis.
+                await self._store.unbury(workspace)
             case Repair.DROP_RECORD:
                 await self._bury(live)
             case Repair.REPORT_MISSING_VOLUME:
@@ -149,9 +149,8 @@ class Reconciler:
         release = live.release
         if release is None:
             return
-        if live.workspace is not None and live.workspace.replicas and release.chart != self._releases.chart:
-            msg = f"it is awake and of {release.chart}: another chart may restart its pod, so it waits until it sleeps"
-            raise ConflictError(msg)
+        if release.status is ReleaseStatus.FAILED or release.chart != self._releases.chart:
+            _spare_the_awake(live)
         if release.status in {ReleaseStatus.PENDING_UPGRADE, ReleaseStatus.PENDING_ROLLBACK}:
             # Helm refuses to go on from a pending revision; a rollback would replay old replicas (DESIGN 3).
             await self._cluster.drop_release_revision(live.session_id, release.revision)
@@ -159,6 +158,15 @@ class Reconciler:
             msg = "its Deployment and its volume are missing; it is never started on an empty one"
             raise ConflictError(msg)
         await self._releases.upgrade(live.session_id, await self._helm.get_values(live.session_id))
+
+    async def _adopt(self, live: Sighting) -> None:
+        _spare_the_awake(live)
+        if live.volume is None:
+            msg = "Helm's record is lost and there is no volume that remembers its values"
+            raise NotFoundError(msg)
+        if live.release is not None:
+            await self._cluster.drop_release_revision(live.session_id, live.release.revision)
+        await self._releases.install(live.session_id, self._releases.values_from(live.volume))
 
     async def _bury(self, live: Sighting) -> None:
         present = live.workspace or live.volume
@@ -175,3 +183,10 @@ class Reconciler:
             # A record that cannot be read is dropped all the same; if Redis is away, burying says so.
             return None
         return record.owner if record else None
+
+
+def _spare_the_awake(live: Sighting) -> None:
+    """Raise ConflictError for an awake session: what may change its pod waits until it sleeps (DESIGN 3)."""
+    if live.workspace is not None and live.workspace.replicas:
+        msg = "it is awake and its pod might be restarted: it is repaired when it sleeps"
+        raise ConflictError(msg)

@@ -6,11 +6,12 @@ import json
 from typing import TYPE_CHECKING, Final
 
 from sessionctl.core.identity import agent_token
+from sessionctl.core.values import merge
 from sessionctl.errors import ConfigurationError, ConflictError
 
 if TYPE_CHECKING:
     from sessionctl.core.values import ValuesBuilder
-    from sessionctl.models import JsonObject, Owner, SessionId, Volume
+    from sessionctl.models import JsonObject, Owner, Release, SessionId, Volume
     from sessionctl.ports import Clock, Cluster, Helm, ProfileRenderer
 
 UPGRADE_ATTEMPTS: Final = 5
@@ -61,11 +62,17 @@ class ReleaseService:
             raise ConfigurationError(
                 msg, hint="Its annotation sessionctl.dev/values must be a JSON object, such as {}."
             )
-        return self._builder.build(volume.owner, remembered, agent_token(self._platform_key, volume.session_id))
+        values = self._builder.build(volume.owner, remembered, agent_token(self._platform_key, volume.session_id))
+        # What the volume is cannot be changed any more, whatever the platform's values say today.
+        return merge(values, {"persistence": _persistence(volume)})
 
     async def check_helm(self) -> str:
         """Return Helm's version; raises HelmError before anything is begun."""
         return await self._helm.check()
+
+    async def find(self, session_id: SessionId) -> Release | None:
+        """Return the session's release in whatever state it is."""
+        return await self._helm.find_release(session_id)
 
     async def install(self, session_id: SessionId, values: JsonObject) -> None:
         """Install the release; raises ConflictError when the name is in use."""
@@ -88,7 +95,18 @@ class ReleaseService:
         await self._helm.uninstall(session_id)
 
     async def discard(self, session_id: SessionId) -> None:
-        """Undo an install that nobody was told of: release and volume go; killed midway, reconcile goes on."""
+        """Undo an install that never ended: release and volume go; killed midway, reconcile goes on."""
         await self._cluster.mark_volume_deleted(session_id, self._clock.now(), purge=True)
         await self._helm.uninstall(session_id)
         await self._cluster.remove_volume(session_id)
+
+
+def _persistence(volume: Volume) -> JsonObject:
+    shape: JsonObject = {"type": "pvc"}
+    if volume.size:
+        shape["size"] = volume.size
+    if volume.access_mode:
+        shape["accessMode"] = volume.access_mode
+    if volume.storage_class:
+        shape["storageClassName"] = volume.storage_class
+    return shape

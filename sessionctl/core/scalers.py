@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from sessionctl.errors import NotFoundError
+from sessionctl.errors import ConflictError, NotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sessionctl.models import SessionId
+    from sessionctl.models import Scaler, SessionId
     from sessionctl.ports import Clock, Cluster
 
 PATIENCE_SECONDS: Final = 5.0
 BUSY_INTERVAL_SECONDS: Final = 2.0
 CALM_INTERVAL_SECONDS: Final = 15.0
+PARALLEL_NUDGES: Final = 16
 
 _log = logging.getLogger(__name__)
 
@@ -40,15 +43,15 @@ class ScalerKeeper:
         unready = [scaler for scaler in await self._cluster.list_scalers() if not scaler.ready]
         self._next_look = now + (BUSY_INTERVAL_SECONDS if unready or just_opened else CALM_INTERVAL_SECONDS)
         self._unready_since = {s.session_id: self._unready_since.get(s.session_id, now) for s in unready}
-        nudged: list[SessionId] = []
-        for scaler in unready:
-            if now - self._unready_since[scaler.session_id] < PATIENCE_SECONDS:
-                continue
-            try:
-                await self._cluster.nudge_scaler(scaler)
-            except NotFoundError:
-                continue
+        overdue = [s for s in unready if now - self._unready_since[s.session_id] >= PATIENCE_SECONDS]
+        slots = asyncio.Semaphore(PARALLEL_NUDGES)
+
+        async def nudge(scaler: Scaler) -> None:
             self._unready_since[scaler.session_id] = now
+            async with slots:
+                with suppress(NotFoundError, ConflictError):
+                    await self._cluster.nudge_scaler(scaler)
             _log.info("KEDA asked to look again", extra={"session": scaler.session_id})
-            nudged.append(scaler.session_id)
-        return nudged
+
+        await asyncio.gather(*(nudge(scaler) for scaler in overdue))
+        return [scaler.session_id for scaler in overdue]

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Final
 
 from sessionctl.core.demand import deleted_session, unknown_session
 from sessionctl.core.identity import new_session_id
-from sessionctl.errors import ConflictError, NotFoundError, SessionctlError, StoreError
-from sessionctl.models import Owner
+from sessionctl.errors import ConflictError, DependencyError, NotFoundError, SessionctlError
+from sessionctl.models import Owner, ReleaseStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sessionctl.core.releases import ReleaseService
     from sessionctl.core.waiting import Waiter
-    from sessionctl.models import JsonObject, SessionId, Volume, Workspace
+    from sessionctl.models import JsonObject, SessionId, Volume
     from sessionctl.ports import Clock, Cluster, Store
 
 PURGED_TOMBSTONE: Final = timedelta(minutes=10)
@@ -32,6 +32,14 @@ class NewSession:
     tenant: str
     profile: str
     session_id: SessionId | None = None
+
+
+@dataclass(frozen=True)
+class MadeSession:
+    """A session that create made, or found made."""
+
+    session_id: SessionId
+    owner: Owner
 
 
 class SessionService:
@@ -56,33 +64,37 @@ class SessionService:
         self._retention = retention
         self._progress = progress
 
-    async def create(self, request: NewSession) -> Workspace:
+    async def create(self, request: NewSession) -> MadeSession:
         """Make a session, asleep; with a given id the call may be repeated.
 
-        Raises NotFoundError (profile), ConflictError (the id belongs to somebody else), InvalidRequestError (values),
-        HelmError, ClusterError and StoreError; after any of them nothing of the session is left.
+        Raises NotFoundError (profile), ConflictError (the id belongs to somebody else, or somebody is making it),
+        InvalidRequestError (values), HelmError, ClusterError and StoreError; after any of them nothing is left of what
+        this call made.
         """
         session_id = request.session_id or new_session_id()
         owner = Owner(request.user_id, request.tenant, request.profile, self._clock.now())
-        values = self._releases.values_for(session_id, owner)
         if request.session_id and (present := await self._find_own(session_id, owner)):
             return present
+        values = self._releases.values_for(session_id, owner)
         # Asked before anything is made: a Redis or Helm that is not there must not leave half a session.
         await asyncio.gather(self._store.get_epoch(), self._releases.check_helm())
         self._progress("installing the release")
-        await self._install_or_discard(session_id, values)
+        await self._install_or_discard(session_id, owner, values)
         self._progress("writing the record")
-        workspace = await self._cluster.find_workspace(session_id)
-        if workspace is None:
-            raise unknown_session(session_id)
         try:
-            await self._store.ensure_record(workspace)
-        except StoreError:
+            await self._write_record(session_id)
+        except DependencyError as error:
             # The session is complete in the cluster; the record is rebuilt at its first use.
-            self._progress("Redis does not answer; the record is written at the first use")
-        return workspace
+            self._progress(f"the record is written at the first use ({error.message})")
+        return MadeSession(session_id, owner)
 
-    async def _install_or_discard(self, session_id: SessionId, values: JsonObject) -> None:
+    async def _write_record(self, session_id: SessionId) -> None:
+        workspace = await self._cluster.find_workspace(session_id)
+        if workspace is not None and not await self._store.ensure_record(workspace):
+            # The id was purged some minutes ago, and its tombstone lives on.
+            await self._store.unbury(workspace)
+
+    async def _install_or_discard(self, session_id: SessionId, owner: Owner, values: JsonObject) -> None:
         try:
             await self._releases.install(session_id, values)
         except ConflictError:
@@ -90,13 +102,20 @@ class SessionService:
         except (SessionctlError, asyncio.CancelledError):
             self._progress("undoing")
             try:
-                await self._releases.discard(session_id)
+                if await self._is_ours(session_id, owner):
+                    await self._releases.discard(session_id)
             except SessionctlError as failure:
                 # The caller has to hear why the session was not made; reconcile goes on with what is left of it.
                 self._progress(f"not undone ({failure.message}); run: sessionctl reconcile")
             raise
 
-    async def _find_own(self, session_id: SessionId, owner: Owner) -> Workspace | None:
+    async def _is_ours(self, session_id: SessionId, owner: Owner) -> bool:
+        """Whether what there is of the session comes from this call, not from another one with the same id."""
+        volume = await self._cluster.find_volume(session_id)
+        present = await self._cluster.find_workspace(session_id) or volume
+        return present is None or present.owner.created_at == owner.created_at
+
+    async def _find_own(self, session_id: SessionId, owner: Owner) -> MadeSession | None:
         workspace = await self._cluster.find_workspace(session_id)
         volume = await self._cluster.find_volume(session_id)
         present = workspace or volume
@@ -105,9 +124,13 @@ class SessionService:
         if (present.owner.user_id, present.owner.tenant) != (owner.user_id, owner.tenant):
             msg = f"session {session_id} exists already and belongs to somebody else"
             raise ConflictError(msg, hint="Leave --uuid out; a fresh one is made.")
-        if workspace is None or present.deleted_at is not None:
+        if present.deleted_at is not None:
             raise deleted_session(session_id)
-        return workspace
+        release = await self._releases.find(session_id)
+        if workspace is None or release is None or release.status is not ReleaseStatus.DEPLOYED:
+            msg = f"session {session_id} is being made, or its making was cut off"
+            raise ConflictError(msg, hint="Try again in a moment; after an interruption run: sessionctl reconcile")
+        return MadeSession(session_id, present.owner)
 
     async def delete(self, session_id: SessionId, *, purge: bool) -> Volume | None:
         """Delete a session; its volume stays for the retention time unless ``purge``. Idempotent.
@@ -155,11 +178,19 @@ class SessionService:
         if volume.purge or volume.being_removed:
             msg = f"session {session_id} is being purged"
             raise ConflictError(msg, hint="It cannot be brought back; create a new session.")
-        if workspace is not None and workspace.deleted_at is None and volume.deleted_at is None:
-            return
         await asyncio.gather(self._store.get_epoch(), self._releases.check_helm())
-        if workspace is None or workspace.deleted_at is not None:
+        release = await self._releases.find(session_id)
+        whole = release is not None and release.status is ReleaseStatus.DEPLOYED
+        if workspace is None or workspace.deleted_at is not None or not whole:
+            if volume.deleted_at is None:
+                msg = f"session {session_id} is not deleted, but not whole either"
+                raise ConflictError(msg, hint="Run: sessionctl reconcile")
+            # Its retention begins anew, so that nobody removes the volume meanwhile.
+            await self._cluster.mark_volume_deleted(session_id, self._clock.now(), purge=False)
             await self._reinstall(session_id, volume)
+        elif volume.deleted_at is None:
+            await self._store.unbury(workspace)
+            return
         await self.finish_restore(session_id)
 
     async def _reinstall(self, session_id: SessionId, volume: Volume) -> None:

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from sessionctl.core.idle import judge
-from sessionctl.errors import ClusterError, ConflictError, NotFoundError
+from sessionctl.errors import ClusterError, ConflictError, ForbiddenError, NotFoundError
 from sessionctl.models import ReleaseOutcome
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class Sweeper:
             await self._cluster.sleep_workspace(
                 session_id, workspace.resource_version, int(self._clock.now().timestamp() * 1000)
             )
-        except (NotFoundError, ConflictError, ClusterError) as error:
+        except (NotFoundError, ConflictError, ForbiddenError, ClusterError) as error:
             # Nothing is undone and the patch is never repeated alone: the next tick judges anew.
             self._count_refusal(session_id, error)
             return "refused"
@@ -126,5 +126,6 @@ class Sweeper:
 
     def _count_refusal(self, session_id: SessionId, error: Exception) -> None:
         count = self._refusals[session_id] = self._refusals.get(session_id, 0) + 1
-        if count > REFUSALS_WORTH_A_WARNING:
+        # At 4, 8, 16, ... in a row: a cluster that is away must not fill the log.
+        if count > REFUSALS_WORTH_A_WARNING and count.bit_count() == 1:
             _log.warning("sleep refused %d times in a row: %s", count, error, extra={"session": session_id})

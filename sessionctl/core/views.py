@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -43,8 +44,9 @@ class ViewService:
             return self._view(workspace, volume, None, None)
         record, queue = demand
         if record is None and workspace.deleted_at is None:
-            await self._store.ensure_record(workspace)
-            record = await self._store.get_record(session_id)
+            with suppress(StoreError):
+                await self._store.ensure_record(workspace)
+                record = await self._store.get_record(session_id)
         return self._view(workspace, volume, record, queue)
 
     async def list_sessions(

@@ -17,7 +17,7 @@ from tests.support.sessionctl_cli import Cli, Done
 from tests.support.steps import Steps
 from tools.localcluster import LocalCluster
 
-BAD_INPUT, NOT_FOUND, CONFLICT, DEPENDENCY, TOO_LATE = 2, 3, 4, 6, 7
+BAD_INPUT, NOT_FOUND, CONFLICT, FORBIDDEN, DEPENDENCY, TOO_LATE = range(2, 8)
 ABOUT_ONE = ["wake", "status", "sleep", "delete", "restore"]
 CHANGING = ["wake", "sleep", "delete", "restore"]
 PROFILES = {
@@ -181,7 +181,7 @@ def test_a_cluster_that_does_not_answer_is_named(platform: LocalCluster, tmp_pat
 def test_a_cluster_that_does_not_know_the_caller_is_named(platform: LocalCluster, tmp_path: Path) -> None:
     stranger = platform.kubeconfig_for_token("no-such-token", tmp_path / "kubeconfig")
     done = Cli.on(platform, stranger).run("list")
-    assert_refused(done, DEPENDENCY, "refused", "rights of the platform chart's Role")
+    assert_refused(done, FORBIDDEN, "refused", "rights of the platform chart's Role")
     assert "no-such-token" not in done.stderr
 
 

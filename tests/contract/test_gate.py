@@ -163,16 +163,33 @@ class TestRestore:
         assert table.stamp(session_id, "last_active") >= before
         assert table.field(session_id, "message:m1") == "queued"
 
-    async def test_a_deleted_session_is_not_brought_back(self, store: RedisStore, table: Table) -> None:
+    async def test_a_session_whose_delete_has_just_begun_is_not_brought_back(
+        self, store: RedisStore, table: Table
+    ) -> None:
         workspace = make_workspace(replicas=1)
-        await store.bury(workspace.session_id, "default", "alice", timedelta(days=7))
         table.admin.delete(keys.EPOCH)
         token = await begin(store)
+        await store.bury(workspace.session_id, "default", "alice", timedelta(days=7))
 
         assert await store.restore(token, workspace)
 
         assert await store.list_record_ids() == []
         assert table.elements(workspace.session_id) == []
+
+    async def test_a_tombstone_of_an_older_redis_does_not_bury_a_live_session(
+        self, store: RedisStore, table: Table
+    ) -> None:
+        workspace = make_workspace(replicas=1)
+        await store.bury(workspace.session_id, "default", "alice", timedelta(days=7))
+        table.admin.set(keys.tombstone(workspace.session_id), str(table.now() - 1000))
+        table.admin.delete(keys.EPOCH)
+        token = await begin(store)
+
+        assert await store.restore(token, workspace)
+
+        assert table.elements(workspace.session_id) == [b"awake"]
+        assert not table.admin.exists(keys.tombstone(workspace.session_id))
+        await store.wake(workspace.session_id)
 
     async def test_a_queue_of_another_type_does_not_keep_the_gate_closed(self, store: RedisStore, table: Table) -> None:
         workspace = make_workspace(replicas=1)

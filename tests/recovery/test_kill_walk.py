@@ -17,7 +17,7 @@ from tests.support.steps import Steps
 FEWEST_WRITES = 9
 """Of any of the verbs: each object of the chart is one, and so are release, mark and record."""
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture

@@ -100,7 +100,7 @@ class Walk:
     async def through(
         self, verb: Sequence[str], prepare: Callable[[], Awaitable[SessionId]]
     ) -> tuple[list[SessionId], int]:
-        """Kill until a call lives to its end; return its sessions in the order of the steps, and how many were killed."""
+        """Kill until a call lives to its end; return the sessions in the order of the steps, and the number killed."""
         steps = enumerate((number, edge) for number in itertools.count(1) for edge in Edge)
         walked: dict[int, SessionId] = {}
         killed = 0

@@ -133,6 +133,15 @@ async def test_inside_a_pod_the_service_account_is_used(
     assert (endpoint.server, await token.get()) == ("https://[fd00::1]:443", "of the pod")
 
 
+def test_inside_a_pod_a_kubeconfig_or_a_context_goes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    (tmp_path / ".kube").mkdir()
+    with pytest.raises(ConfigurationError, match="there is no file"):
+        credentials.load(None, "elsewhere")
+    Path(write(tmp_path / ".kube", {"token": "x"})).rename(tmp_path / ".kube" / "config")
+    assert credentials.load(None, None)[0].server == "https://api:6443"
+
+
 @pytest.mark.parametrize(
     ("changes", "cause"),
     [

@@ -38,6 +38,7 @@ def test_an_error_is_one_line_whatever_it_quotes() -> None:
     ("stderr", "kind"),
     [
         ("Error: INSTALLATION FAILED: cannot reuse a name that is still in use", ConflictError),
+        ("Error: INSTALLATION FAILED: release: already exists", ConflictError),
         ("Error: uninstall: Release not loaded: x: release: not found", NotFoundError),
         ("Error: UPGRADE FAILED: another operation (install/upgrade/rollback) is in progress", ConflictError),
         (

@@ -42,6 +42,8 @@ def test_the_environment_overrides_the_file() -> None:
             "scaling: cooldownPeriod must be at least 2 x",
         ),
         ({"idle": "6s"}, {}, "idle: "),
+        ({"sweep": {"interval": "0s"}}, {}, "sweep.interval: must be longer than zero"),
+        ({"helm": {"timeout": "5m"}}, {}, "the document: reconcile.grace must be longer than helm.timeout"),
     ],
 )
 def test_a_wrong_setting_is_named(document: JsonObject, environment: dict[str, str], cause: str) -> None:

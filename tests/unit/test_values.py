@@ -71,6 +71,7 @@ def test_a_user_id_cannot_leave_its_place_in_a_profile(user_id: str) -> None:
     ("template", "cause"),
     [
         ("a: {{ nobody }}", "'nobody' is undefined"),
+        ("a: {{ user_id ~ ' x' }}", "must be quoted with the tojson filter"),
         ("a: {{ user_id.__class__.__mro__ }}", "unsafe"),
         ("a: {% for %}", "profile p: "),
         ("a: [", "does not render to YAML"),
@@ -81,6 +82,16 @@ def test_a_user_id_cannot_leave_its_place_in_a_profile(user_id: str) -> None:
 def test_a_broken_profile_is_explained(template: str, cause: str) -> None:
     with pytest.raises(ConfigurationError, match=cause):
         render(template)
+
+
+@pytest.mark.parametrize("user_id", ["bob\u2028image: evil", "x: y", "", "a b", "#", "*", "{a: 1}"])
+def test_a_profile_that_forgets_to_quote_a_user_id_is_refused(user_id: str) -> None:
+    with pytest.raises(ConfigurationError, match="must be quoted with the tojson filter"):
+        render("env:\n  OWNER: {{ user_id }}", user_id)
+
+
+def test_plain_names_and_numbers_need_no_quotes() -> None:
+    assert render("a: {{ tenant }}\nb: {{ 2 * 3 }}") == {"a": "t", "b": 6}
 
 
 def test_an_empty_profile_sets_nothing() -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Self
 import httpx2
 
 from sessionctl.adapters.cluster import credentials
-from sessionctl.errors import ClusterError, ConflictError, NotFoundError
+from sessionctl.errors import ClusterError, ConflictError, ForbiddenError, NotFoundError
 from sessionctl.labels import FIELD_MANAGER
 
 if TYPE_CHECKING:
@@ -105,10 +105,14 @@ class KubernetesClient:
         self, method: str, path: str, query: Mapping[str, str], body: Mapping[str, object] | None = None
     ) -> JsonObject:
         timeout = httpx2.Timeout(REPLY_SECONDS, connect=CONNECT_SECONDS)
-        async with self._response(method, path, query, body, timeout) as response:
-            with _unreachable(self._endpoint.server):
+        # The sweeper relies on a bound for the whole call (ADR 1); the library's timeouts are each for one phase of it.
+        with _unreachable(self._endpoint.server):
+            async with (
+                asyncio.timeout(REPLY_SECONDS),
+                self._response(method, path, query, body, timeout) as response,
+            ):
                 document: JsonObject = json.loads(await response.aread())
-            return document
+                return document
 
     @asynccontextmanager
     async def _response(
@@ -181,5 +185,5 @@ def _error(method: str, path: str, status: int, body: bytes) -> Exception:
         return WatchExpiredError()
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         msg = f"the Kubernetes API refused {method} {kind_and_name}: {message or status}"
-        return ClusterError(msg, status=status, hint="Use a kubeconfig with the rights of the platform chart's Role.")
+        return ForbiddenError(msg, hint="Use a kubeconfig with the rights of the platform chart's Role.")
     return ClusterError(f"the Kubernetes API answered {status} to {method} {kind_and_name}: {message}", status=status)

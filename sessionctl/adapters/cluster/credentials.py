@@ -94,10 +94,11 @@ class TokenSource:
 def load(kubeconfig: str | None, context: str | None) -> tuple[Endpoint, TokenSource]:
     """Return the API server and its token, without contacting it; blocking. Raises ConfigurationError."""
     location = kubeconfig or os.environ.get("KUBECONFIG")
-    if location is None and "KUBERNETES_SERVICE_HOST" in os.environ:
-        return _in_cluster()
     paths = [Path(part) for part in (location or str(Path.home() / ".kube" / "config")).split(os.pathsep) if part]
     files = [path for path in paths if path.is_file()]
+    # As kubectl and Helm do: a pod's own account is used only where there is no kubeconfig.
+    if not files and location is None and context is None and "KUBERNETES_SERVICE_HOST" in os.environ:
+        return _in_cluster()
     if not files:
         msg = f"no usable kubeconfig: there is no file {location or '~/.kube/config'}"
         raise ConfigurationError(msg, hint="Set KUBECONFIG or give --kubeconfig.")

@@ -128,6 +128,11 @@ class KubernetesCluster:
         """See ``ports.Cluster``."""
         await self._client.delete(self._path("persistentvolumeclaim", labels.object_name(session_id)))
 
+    async def find_scaler(self, session_id: SessionId) -> Scaler | None:
+        """See ``ports.Cluster``."""
+        found = await self._client.find(self._path("scaledobject", labels.scaler_name(session_id)))
+        return objects.scaler(found) if found else None
+
     async def list_scalers(self) -> Sequence[Scaler]:
         """See ``ports.Cluster``."""
         listing = await self._client.get(self._path("scaledobject"), labelSelector=labels.WORKSPACE_SELECTOR)

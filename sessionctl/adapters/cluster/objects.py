@@ -50,6 +50,7 @@ def workspace(item: JsonObject) -> Workspace:
 
 def volume(item: JsonObject) -> Volume:
     """Read a session's PersistentVolumeClaim."""
+    modes = child(item, "spec").get("accessModes")
     annotations = child(item, "metadata", "annotations")
     return Volume(
         session_id=_session_id(item),
@@ -58,6 +59,9 @@ def volume(item: JsonObject) -> Volume:
         deleted_at=_time(annotations.get(labels.DELETED_AT)),
         purge=annotations.get(labels.PURGE) == "true",
         being_removed="deletionTimestamp" in child(item, "metadata"),
+        size=str(child(item, "spec", "resources", "requests").get("storage", "")),
+        storage_class=str(child(item, "spec").get("storageClassName", "")),
+        access_mode=str(modes[0]) if isinstance(modes, list) and modes else "",
     )
 
 

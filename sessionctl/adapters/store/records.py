@@ -9,6 +9,7 @@ from sessionctl.adapters.store import keys
 from sessionctl.adapters.store.base import StorePart, milliseconds, record_fields
 from sessionctl.adapters.store.connection import translated
 from sessionctl.errors import StoreError
+from sessionctl.labels import SESSION_ID
 from sessionctl.models import Owner, Record, SessionId
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class RedisRecords(StorePart):
                     pipeline.hget(keys.record(session_id), "last_active")
                 (seconds, microseconds), *stamps = await pipeline.execute()
         now = int(seconds) * 1000 + int(microseconds) // 1000
-        return [None if stamp is None else timedelta(milliseconds=now - int(stamp)) for stamp in stamps]
+        return [timedelta(milliseconds=now - int(stamp)) if (stamp or "").isdigit() else None for stamp in stamps]
 
     async def ensure_record(self, workspace: Workspace) -> bool:
         """See ``ports.RecordStore``."""
@@ -57,7 +58,9 @@ class RedisRecords(StorePart):
         """See ``ports.RecordStore``."""
         with translated(self._endpoint):
             found = [key async for key in self._client.scan_iter(match=f"{keys.RECORD_PREFIX}*", count=1000)]
-        return [SessionId(key.removeprefix(keys.RECORD_PREFIX)) for key in found]
+        # Another application may use the same database and the same prefix.
+        ids = (key.removeprefix(keys.RECORD_PREFIX) for key in found)
+        return [SessionId(text) for text in ids if SESSION_ID.fullmatch(text)]
 
     async def bury(self, session_id: SessionId, owner_tenant: str, owner_user: str, retention: timedelta) -> None:
         """See ``ports.RecordStore``."""

@@ -1,4 +1,4 @@
--- KEYS epoch; ARGV run id, random. Sets the token of this run's restore or joins the one that stands there.
+-- KEYS epoch; ARGV run id, random. Sets the token (with its time) of this run's restore or joins the one that stands there.
 if current_run_id() ~= ARGV[1] then
   return false
 end
@@ -10,5 +10,6 @@ local prefix = 'restoring:' .. ARGV[1] .. ':'
 if string.sub(epoch, 1, #prefix) == prefix then
   return epoch
 end
-redis.call('SET', KEYS[1], prefix .. ARGV[2])
-return prefix .. ARGV[2]
+local token = prefix .. integer(now_ms()) .. '-' .. ARGV[2]
+redis.call('SET', KEYS[1], token)
+return token
