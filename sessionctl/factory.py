@@ -7,34 +7,31 @@ from __future__ import annotations
 
 import asyncio
 import os
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-import yaml
-
 from sessionctl import __version__
-from sessionctl.adapters.clock import SystemClock
-from sessionctl.adapters.cluster.client import KubernetesClient
-from sessionctl.adapters.cluster.kubernetes_cluster import KubernetesCluster
-from sessionctl.adapters.cluster.platform import PlatformReader
-from sessionctl.adapters.store.redis_store import RedisStore
-from sessionctl.core.demand import DemandService
 from sessionctl.errors import ConfigurationError
-from sessionctl.models import JsonObject, RedisEndpoint
-from sessionctl.settings import ProbeKind, load_platform, load_settings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
+    from sessionctl.adapters.clock import SystemClock
+    from sessionctl.adapters.cluster.client import KubernetesClient
+    from sessionctl.adapters.cluster.kubernetes_cluster import KubernetesCluster
+    from sessionctl.adapters.cluster.platform import PlatformReader
     from sessionctl.adapters.helm import HelmCli
+    from sessionctl.adapters.store.redis_store import RedisStore
+    from sessionctl.core.demand import DemandService
     from sessionctl.core.loop import SweepLoop
     from sessionctl.core.reconcile import Reconciler
     from sessionctl.core.releases import ReleaseService
     from sessionctl.core.sessions import SessionService
     from sessionctl.core.views import ViewService
     from sessionctl.core.waiting import Waiter
+    from sessionctl.models import JsonObject
     from sessionctl.ports import ActivityProbe
     from sessionctl.settings import Platform, Settings
 
@@ -64,10 +61,13 @@ class Factory:
     store: RedisStore
     reader: PlatformReader
     progress: Callable[[str], None]
+    helm_checked: asyncio.Task[str] | None = None
 
     @cached_property
     def clock(self) -> SystemClock:
         """The machine's clock."""
+        from sessionctl.adapters.clock import SystemClock
+
         return SystemClock()
 
     @cached_property
@@ -83,11 +83,14 @@ class Factory:
             kubeconfig=self.options.kubeconfig,
             context=self.options.context,
             timeout=self.settings.helm.timeout,
+            checked=self.helm_checked,
         )
 
     @cached_property
     def demand(self) -> DemandService:
         """Wake and sleep."""
+        from sessionctl.core.demand import DemandService
+
         return DemandService(self.cluster, self.store, self.clock)
 
     def create_view_service(self) -> ViewService:
@@ -160,6 +163,7 @@ class Factory:
     def create_probe(self) -> ActivityProbe:
         """Whom the sweeper asks; raises ConfigurationError for a kind this version cannot ask yet."""
         from sessionctl.adapters.probe import SilentWorkspaceProbe
+        from sessionctl.settings import ProbeKind
 
         if self.settings.idle.probe is ProbeKind.AGENT:
             msg = "idle.probe: agent needs a workspace image with an agent, which this version does not have"
@@ -194,42 +198,86 @@ class Factory:
 
 
 @asynccontextmanager
-async def open_factory(options: DirectOptions, progress: Callable[[str], None] = _ignore) -> AsyncIterator[Factory]:
+async def open_factory(
+    options: DirectOptions, progress: Callable[[str], None] = _ignore, *, with_helm: bool = False
+) -> AsyncIterator[Factory]:
     """Find the platform through a kubeconfig, and close every connection at the end.
 
-    Raises ConfigurationError (no kubeconfig, no platform, wrong settings) and ClusterError.
+    ``with_helm`` asks Helm for its version at once, while everything else is loaded. Raises ConfigurationError (no
+    kubeconfig, no platform, wrong settings) and ClusterError.
     """
-    async with await KubernetesClient.connect(options.kubeconfig, options.context) as client:
-        reader = PlatformReader(client, options.platform_namespace)
-        documents = await reader.read_documents()
-        where = f"ConfigMap {documents.namespace}/sessionctl-platform"
-        settings = load_settings(f"{where}: config.yaml", _mapping(documents.config), os.environ)
-        platform = load_platform(f"{where}: platform.yaml", _mapping(documents.platform))
-        secret = await reader.read_secret(platform.redis.secret_name)
-        endpoint = RedisEndpoint(
-            host=platform.redis.host,
-            port=platform.redis.port,
-            database=platform.redis.database,
-            tls=platform.redis.tls,
-            username=secret.value("username"),
-            password=secret.value("password"),
-            keda_username=platform.keda.username,
-        )
-        async with RedisStore(endpoint) as store:
-            yield Factory(
-                options=options,
-                settings=settings,
-                platform=platform,
-                cluster=KubernetesCluster(client, platform.sessions_namespace),
-                store=store,
-                reader=reader,
-                progress=progress,
-            )
+    async with _helm_check(options.helm if with_helm else None) as helm_checked:
+        from sessionctl.adapters.cluster.client import KubernetesClient
+
+        async with await KubernetesClient.connect(options.kubeconfig, options.context) as client:
+            factory = await _assemble(options, client, progress, helm_checked)
+            async with factory.store:
+                yield factory
+
+
+@asynccontextmanager
+async def _helm_check(binary: str | None) -> AsyncGenerator[asyncio.Task[str] | None, None]:
+    if binary is None:
+        yield None
+        return
+    from sessionctl.adapters.helm import check_version
+
+    task = asyncio.create_task(check_version(binary))
+    await asyncio.sleep(0)  # the program starts now and runs beside the imports that follow
+    try:
+        yield task
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError, Exception):
+            await task
+
+
+async def _assemble(
+    options: DirectOptions,
+    client: KubernetesClient,
+    progress: Callable[[str], None],
+    helm_checked: asyncio.Task[str] | None,
+) -> Factory:
+    from sessionctl.adapters.cluster.kubernetes_cluster import KubernetesCluster
+    from sessionctl.adapters.cluster.platform import PlatformReader
+    from sessionctl.adapters.store.redis_store import RedisStore
+    from sessionctl.models import RedisEndpoint
+    from sessionctl.settings import load_platform, load_settings
+
+    reader = PlatformReader(client, options.platform_namespace)
+    documents = await reader.read_documents()
+    where = f"ConfigMap {documents.namespace}/sessionctl-platform"
+    settings = load_settings(f"{where}: config.yaml", _mapping(documents.config), os.environ)
+    platform = load_platform(f"{where}: platform.yaml", _mapping(documents.platform))
+    secret = await reader.read_secret(platform.redis.secret_name)
+    endpoint = RedisEndpoint(
+        host=platform.redis.host,
+        port=platform.redis.port,
+        database=platform.redis.database,
+        tls=platform.redis.tls,
+        username=secret.value("username"),
+        password=secret.value("password"),
+        keda_username=platform.keda.username,
+    )
+    return Factory(
+        options=options,
+        settings=settings,
+        platform=platform,
+        cluster=KubernetesCluster(client, platform.sessions_namespace),
+        store=RedisStore(endpoint),
+        reader=reader,
+        progress=progress,
+        helm_checked=helm_checked,
+    )
 
 
 def _mapping(text: str) -> JsonObject:
+    import yaml
+
+    from sessionctl.adapters.files import load_yaml
+
     try:
-        document = yaml.safe_load(text)
+        document = load_yaml(text)
     except yaml.YAMLError as error:
         msg = f"the platform's configuration is not YAML: {str(error).splitlines()[0]}"
         raise ConfigurationError(msg, hint="Upgrade the platform release.") from error

@@ -83,7 +83,12 @@ class EditorIdle(StrEnum):
 
 class _Section(BaseModel):
     model_config = ConfigDict(
-        frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True, validate_default=True
+        frozen=True,
+        extra="forbid",
+        alias_generator=to_camel,
+        populate_by_name=True,
+        validate_default=True,
+        defer_build=True,
     )
 
 

@@ -20,6 +20,8 @@ from pathlib import Path
 from tools.localcluster import ClusterSpec, LocalCluster
 
 ROUNDS = 15
+PAUSE_SECONDS = 0.5
+"""The controllers of a new Deployment go on for a moment after KEDA is done."""
 SESSIONCTL = str(Path(sysconfig.get_path("scripts")) / "sessionctl")
 HELM_FLAGS = ("--disable-openapi-validation", "--no-hooks", "--namespace", "sessions", "--values", "-")
 
@@ -28,6 +30,7 @@ class Bench:
     """The commands, each returning its wall time in seconds."""
 
     def __init__(self, cluster: LocalCluster) -> None:
+        self._cluster = cluster
         # An installed package has its bytecode; an environment that forbids writing it would compile at each start.
         self._environment = {k: v for k, v in cluster.environment().items() if k != "PYTHONDONTWRITEBYTECODE"}
         self._helm = str(cluster.binary("helm"))
@@ -54,7 +57,10 @@ class Bench:
 
     def bare_helm(self) -> float:
         """Time Helm alone, with the same chart, flags and values."""
-        return self._run([self._helm, "install", str(uuid.uuid4()), self._chart, *HELM_FLAGS], self._values)[0]
+        session_id = str(uuid.uuid4())
+        elapsed, _ = self._run([self._helm, "install", session_id, self._chart, *HELM_FLAGS], self._values)
+        self._settle(session_id)
+        return elapsed
 
     def status(self, session_id: str) -> float:
         """Time one status."""
@@ -80,7 +86,15 @@ class Bench:
             answer = process.stdout.read()
         phases[phase] = time.monotonic() - since
         phases["create"] = time.monotonic() - started
-        return json.loads(answer)["uuid"], phases
+        session_id = json.loads(answer)["uuid"]
+        self._settle(session_id)
+        return session_id, phases
+
+    def _settle(self, session_id: str) -> None:
+        """Wait until KEDA has taken up the session: its work must not fall into the time of the next command."""
+        name = f"scaledobject/user-{session_id}-scaler"
+        self._cluster.kubectl("-n", "sessions", "wait", "--for=condition=Ready", "--timeout=60s", name)
+        time.sleep(PAUSE_SECONDS)
 
 
 def main() -> int:
@@ -89,6 +103,8 @@ def main() -> int:
         cluster = LocalCluster.start(ClusterSpec(), Path(folder) / "cluster", os.getpid(), print)
         try:
             cluster.install_platform()
+            # KEDA takes sessions up once it may read their lists.
+            subprocess.run([SESSIONCTL, "sweep"], env=cluster.environment(), stdout=subprocess.DEVNULL, check=True)
             bench = Bench(cluster)
             bench.bare_helm()
             rounds: dict[str, list[float]] = {}

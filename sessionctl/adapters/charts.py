@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-import sessionctl
+from sessionctl.adapters.files import package_folder
 from sessionctl.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def locate_session_chart() -> Path:
     """Return the folder of ``charts/user-session``; raises ConfigurationError in a broken installation."""
-    package = Path(sessionctl.__file__).parent
+    package = package_folder()
     for candidate in (package / "charts" / "user-session", package.parent / "charts" / "user-session"):
         if (candidate / "Chart.yaml").is_file():
             return candidate

@@ -6,7 +6,7 @@ import json
 import os
 import re
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from sessionctl.adapters import process
@@ -21,13 +21,14 @@ from sessionctl.errors import (
 from sessionctl.models import JsonObject, Release, ReleaseStatus, SessionId
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Mapping, Sequence
-    from datetime import timedelta
     from pathlib import Path
 
     from sessionctl.adapters.process import Outcome
     from sessionctl.models import JsonValue
 
+VERSION_TIMEOUT: Final = timedelta(seconds=30)
 OLDEST: Final = (4, 0, 0)
 BROKEN: Final = frozenset({(4, 2, 1)})
 """4.2.1 hangs on deletes (helm/helm#32214)."""
@@ -53,8 +54,10 @@ class HelmCli:
         kubeconfig: str | None,
         context: str | None,
         timeout: timedelta,
+        checked: asyncio.Task[str] | None = None,
     ) -> None:
         self._binary = binary
+        self._checked = checked
         self._chart = chart
         self._timeout = timeout
         self._target = ["--namespace", namespace]
@@ -65,13 +68,7 @@ class HelmCli:
 
     async def check(self) -> str:
         """See ``ports.Helm``."""
-        outcome = await self._run("version", "--template", "{{.Version}}", targeted=False)
-        found = _VERSION.match(outcome.stdout.strip())
-        version = tuple(int(part or 0) for part in found.groups()) if found else (0, 0, 0)
-        if version < OLDEST or version in BROKEN:
-            msg = f"Helm {outcome.stdout.strip() or 'of unknown version'} cannot be used"
-            raise HelmError(msg, hint="Install Helm 4 (not 4.2.1), or point SESSIONCTL_HELM at one.")
-        return outcome.stdout.strip()
+        return await (self._checked or check_version(self._binary))
 
     async def install(self, session_id: SessionId, values: Mapping[str, JsonValue]) -> None:
         """See ``ports.Helm``."""
@@ -123,18 +120,32 @@ class HelmCli:
             if len(page) < PAGE:
                 return found
 
-    async def _run(self, *arguments: str, stdin: str = "", targeted: bool = True) -> Outcome:
-        argv = [self._binary, *arguments, *(self._target if targeted else [])]
-        environment = {name: value for name, value in os.environ.items() if name not in _CLEARED}
-        environment |= {"HELM_DRIVER": "secret", "NO_COLOR": "1"}
-        try:
-            outcome = await process.run(argv, stdin=stdin, environment=environment, timeout=self._timeout)
-        except (FileNotFoundError, PermissionError) as error:
-            msg = f"Helm cannot be run: {self._binary} is not on the PATH or not executable"
-            raise HelmError(msg, hint="Install Helm 4, or point SESSIONCTL_HELM at one.") from error
-        if outcome.exit_code != 0:
-            raise classify(arguments[0], outcome.stderr)
-        return outcome
+    async def _run(self, *arguments: str, stdin: str = "") -> Outcome:
+        return await _run_helm([self._binary, *arguments, *self._target], stdin, self._timeout)
+
+
+async def check_version(binary: str) -> str:
+    """Return Helm's version; raises HelmError for one that is missing, too old or known to be broken."""
+    outcome = await _run_helm([binary, "version", "--template", "{{.Version}}"], "", VERSION_TIMEOUT)
+    found = _VERSION.match(outcome.stdout.strip())
+    version = tuple(int(part or 0) for part in found.groups()) if found else (0, 0, 0)
+    if version < OLDEST or version in BROKEN:
+        msg = f"Helm {outcome.stdout.strip() or 'of unknown version'} cannot be used"
+        raise HelmError(msg, hint="Install Helm 4 (not 4.2.1), or point SESSIONCTL_HELM at one.")
+    return outcome.stdout.strip()
+
+
+async def _run_helm(argv: Sequence[str], stdin: str, timeout: timedelta) -> Outcome:
+    environment = {name: value for name, value in os.environ.items() if name not in _CLEARED}
+    environment |= {"HELM_DRIVER": "secret", "NO_COLOR": "1"}
+    try:
+        outcome = await process.run(argv, stdin=stdin, environment=environment, timeout=timeout)
+    except (FileNotFoundError, PermissionError) as error:
+        msg = f"Helm cannot be run: {argv[0]} is not on the PATH or not executable"
+        raise HelmError(msg, hint="Install Helm 4, or point SESSIONCTL_HELM at one.") from error
+    if outcome.exit_code != 0:
+        raise classify(argv[1], outcome.stderr)
+    return outcome
 
 
 def encode(values: Mapping[str, JsonValue]) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from importlib.resources import files
 from typing import TYPE_CHECKING, Final
 
 import yaml
 
+from sessionctl.adapters.files import package_folder
 from sessionctl.errors import ConfigurationError, NotFoundError
 
 if TYPE_CHECKING:
@@ -22,10 +22,8 @@ _HARMLESS: Final = re.compile(r"[A-Za-z0-9._-]+")
 
 def builtin_templates() -> dict[str, str]:
     """Return the profiles that come with the package, by name."""
-    folder = files("sessionctl") / "profiles"
-    return {
-        entry.name.removesuffix(SUFFIX): entry.read_text() for entry in folder.iterdir() if entry.name.endswith(SUFFIX)
-    }
+    folder = package_folder("profiles")
+    return {entry.name.removesuffix(SUFFIX): entry.read_text() for entry in folder.glob(f"*{SUFFIX}")}
 
 
 class JinjaProfiles:

@@ -61,7 +61,7 @@ def create(
             url=session_url(made.session_id, factory.settings.sessions.domain),
         )
 
-    answer = call(ctx, work)
+    answer = call(ctx, work, with_helm=True)
     rows = facts([("UUID", answer.uuid), ("USER", answer.user_id), ("STATUS", answer.status), ("URL", answer.url)])
     show(answer, output, rows)
 

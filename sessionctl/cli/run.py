@@ -34,7 +34,7 @@ def global_options(ctx: Context | None) -> GlobalOptions:
     return found if isinstance(found, GlobalOptions) else GlobalOptions()
 
 
-def call(ctx: Context | None, work: Callable[[Factory], Awaitable[Answer]]) -> Answer:
+def call(ctx: Context | None, work: Callable[[Factory], Awaitable[Answer]], *, with_helm: bool = False) -> Answer:
     """Open the platform, run ``work`` on it and return its answer."""
     # Collecting garbage while modules load frees nothing and costs a fifth of the load.
     gc.disable()
@@ -42,7 +42,6 @@ def call(ctx: Context | None, work: Callable[[Factory], Awaitable[Answer]]) -> A
 
     from sessionctl.factory import DirectOptions, open_factory
 
-    gc.enable()
     given = global_options(ctx)
     options = DirectOptions(
         kubeconfig=given.kubeconfig,
@@ -52,7 +51,10 @@ def call(ctx: Context | None, work: Callable[[Factory], Awaitable[Answer]]) -> A
     )
 
     async def run() -> Answer:
-        async with open_factory(options, progress=_ignore if given.quiet else show_progress) as factory:
+        progress = _ignore if given.quiet else show_progress
+        async with open_factory(options, progress, with_helm=with_helm) as factory:
+            # Collecting garbage while modules load frees nothing and costs a fifth of the load.
+            gc.enable()
             return await work(factory)
 
     try:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from sessionctl.core.demand import deleted_session, unknown_session
 from sessionctl.core.identity import new_session_id
-from sessionctl.errors import ConflictError, DependencyError, NotFoundError, SessionctlError
+from sessionctl.errors import ConflictError, DependencyError, NotFoundError, SessionctlError, StoreError
 from sessionctl.models import Owner, ReleaseStatus
 
 if TYPE_CHECKING:
@@ -76,10 +76,9 @@ class SessionService:
         if request.session_id and (present := await self._find_own(session_id, owner)):
             return present
         values = self._releases.values_for(session_id, owner)
-        # Asked before anything is made: a Redis or Helm that is not there must not leave half a session.
-        await asyncio.gather(self._store.get_epoch(), self._releases.check_helm())
+        await self._releases.check_helm()
         self._progress("installing the release")
-        await self._install_or_discard(session_id, owner, values)
+        await self._install(session_id, owner, values)
         self._progress("writing the record")
         try:
             await self._write_record(session_id)
@@ -94,20 +93,38 @@ class SessionService:
             # The id was purged some minutes ago, and its tombstone lives on.
             await self._store.unbury(workspace)
 
-    async def _install_or_discard(self, session_id: SessionId, owner: Owner, values: JsonObject) -> None:
+    async def _install(self, session_id: SessionId, owner: Owner, values: JsonObject) -> None:
+        """Install the release and, meanwhile, see whether Redis is there: without it nothing is made."""
+        installing = asyncio.create_task(self._install_or_undo(session_id, owner, values))
+        try:
+            await self._store.get_epoch()
+        except StoreError:
+            await installing
+            await self._undo(session_id, owner)
+            raise
+        except BaseException:
+            installing.cancel()
+            await asyncio.wait([installing])
+            raise
+        await installing
+
+    async def _install_or_undo(self, session_id: SessionId, owner: Owner, values: JsonObject) -> None:
         try:
             await self._releases.install(session_id, values)
         except ConflictError:
             raise
         except (SessionctlError, asyncio.CancelledError):
-            self._progress("undoing")
-            try:
-                if await self._is_ours(session_id, owner):
-                    await self._releases.discard(session_id)
-            except SessionctlError as failure:
-                # The caller has to hear why the session was not made; reconcile goes on with what is left of it.
-                self._progress(f"not undone ({failure.message}); run: sessionctl reconcile")
+            await self._undo(session_id, owner)
             raise
+
+    async def _undo(self, session_id: SessionId, owner: Owner) -> None:
+        self._progress("undoing")
+        try:
+            if await self._is_ours(session_id, owner):
+                await self._releases.discard(session_id)
+        except SessionctlError as failure:
+            # The caller has to hear why the session was not made; reconcile goes on with what is left of it.
+            self._progress(f"not undone ({failure.message}); run: sessionctl reconcile")
 
     async def _is_ours(self, session_id: SessionId, owner: Owner) -> bool:
         """Whether what there is of the session comes from this call, not from another one with the same id."""

@@ -7,10 +7,10 @@ import json
 from contextlib import asynccontextmanager, contextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, Self
-
-import httpx2
+from urllib.parse import urlencode
 
 from sessionctl.adapters.cluster import credentials
+from sessionctl.adapters.cluster.http import HttpError, HttpPool
 from sessionctl.errors import ClusterError, ConflictError, ForbiddenError, NotFoundError
 from sessionctl.labels import FIELD_MANAGER
 
@@ -19,11 +19,10 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from sessionctl.adapters.cluster.credentials import Endpoint, TokenSource
+    from sessionctl.adapters.cluster.http import Answer
     from sessionctl.models import JsonObject
 
 REPLY_SECONDS: Final = 15.0
-CONNECT_SECONDS: Final = 5.0
-MAX_CONNECTIONS: Final = 64
 WATCH_SECONDS: Final = 240
 """A watch ends by itself after this time and goes on from where it was."""
 WATCH_SILENCE_SECONDS: Final = 90.0
@@ -40,12 +39,7 @@ class KubernetesClient:
     def __init__(self, endpoint: Endpoint, token: TokenSource) -> None:
         self._endpoint = endpoint
         self._token = token
-        self._http = httpx2.AsyncClient(
-            verify=endpoint.tls,
-            proxy=endpoint.proxy,
-            limits=httpx2.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS),
-            timeout=httpx2.Timeout(REPLY_SECONDS, connect=CONNECT_SECONDS),
-        )
+        self._http = HttpPool(endpoint)
 
     @classmethod
     async def connect(cls, kubeconfig: str | None, context: str | None) -> Self:
@@ -60,7 +54,7 @@ class KubernetesClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close the connections."""
-        await self._http.aclose()
+        await self._http.close()
 
     async def get(self, path: str, **query: str) -> JsonObject:
         """Read an object or a list."""
@@ -92,69 +86,51 @@ class KubernetesClient:
             "allowWatchBookmarks": "true",
             "timeoutSeconds": str(WATCH_SECONDS),
         }
-        timeout = httpx2.Timeout(WATCH_SILENCE_SECONDS, connect=CONNECT_SECONDS)
-        async with self._response("GET", path, parameters, None, timeout) as response:
+        async with self._answer("GET", path, parameters, None) as answer:
             rest = b""
-            with _unreachable(self._endpoint.server):
-                async for chunk in response.aiter_bytes():
-                    *lines, rest = (rest + chunk).split(b"\n")
-                    for line in lines:
-                        yield _watch_event(line)
+            chunks = answer.chunks()
+            while True:
+                with _unreachable(self._endpoint.server):
+                    async with asyncio.timeout(WATCH_SILENCE_SECONDS):
+                        chunk = await anext(chunks, None)
+                if chunk is None:
+                    return
+                *lines, rest = (rest + chunk).split(b"\n")
+                for line in lines:
+                    yield _watch_event(line)
 
     async def _exchange(
         self, method: str, path: str, query: Mapping[str, str], body: Mapping[str, object] | None = None
     ) -> JsonObject:
-        timeout = httpx2.Timeout(REPLY_SECONDS, connect=CONNECT_SECONDS)
-        # The sweeper relies on a bound for the whole call (ADR 1); the library's timeouts are each for one phase of it.
+        # The sweeper relies on a bound for the whole call (docs/decisions/0001).
         with _unreachable(self._endpoint.server):
-            async with (
-                asyncio.timeout(REPLY_SECONDS),
-                self._response(method, path, query, body, timeout) as response,
-            ):
-                document: JsonObject = json.loads(await response.aread())
+            async with asyncio.timeout(REPLY_SECONDS), self._answer(method, path, query, body) as answer:
+                document: JsonObject = json.loads(await answer.read())
                 return document
 
     @asynccontextmanager
-    async def _response(
-        self,
-        method: str,
-        path: str,
-        query: Mapping[str, str],
-        body: Mapping[str, object] | None,
-        timeout: httpx2.Timeout,
-    ) -> AsyncGenerator[httpx2.Response, None]:
-        headers = {"Accept": "application/json", "User-Agent": FIELD_MANAGER}
+    async def _answer(
+        self, method: str, path: str, query: Mapping[str, str], body: Mapping[str, object] | None
+    ) -> AsyncGenerator[Answer, None]:
+        headers = [("Accept", "application/json"), ("User-Agent", FIELD_MANAGER)]
         if body is not None:
-            headers["Content-Type"] = "application/merge-patch+json"
+            headers.append(("Content-Type", "application/merge-patch+json"))
         if token := await self._token.get():
-            headers["Authorization"] = f"Bearer {token}"
-        name = self._endpoint.server_name
-        request = self._http.build_request(
-            method,
-            f"{self._endpoint.server}{path}",
-            params=dict(query),
-            headers=headers,
-            content=None if body is None else json.dumps(body),
-            timeout=timeout,
-            extensions={"sni_hostname": name} if name else None,
-        )
+            headers.append(("Authorization", f"Bearer {token}"))
+        target = f"{path}?{urlencode(query)}" if query else path
+        content = b"" if body is None else json.dumps(body).encode()
         with _unreachable(self._endpoint.server):
-            response = await self._http.send(request, stream=True)
-        try:
-            if response.status_code >= HTTPStatus.BAD_REQUEST:
-                with _unreachable(self._endpoint.server):
-                    text = await response.aread()
-                raise _error(method, path, response.status_code, text)
-            yield response
-        finally:
-            await response.aclose()
+            async with self._http.send(method, target, headers, content) as answer:
+                if answer.status >= HTTPStatus.BAD_REQUEST:
+                    raise _error(method, path, answer.status, await answer.read())
+                yield answer
 
 
 @contextmanager
 def _unreachable(server: str) -> Generator[None, None, None]:
     try:
         yield
-    except (httpx2.HTTPError, OSError, json.JSONDecodeError) as error:
+    except (*HttpError, json.JSONDecodeError) as error:
         msg = f"the Kubernetes API at {server} does not answer"
         raise ClusterError(msg, hint="Check the kubeconfig's context with: kubectl cluster-info") from error
 

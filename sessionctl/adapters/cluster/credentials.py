@@ -14,7 +14,6 @@ import asyncio
 import base64
 import os
 import ssl
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Final
 import yaml
 
 from sessionctl.adapters.cluster.objects import child
+from sessionctl.adapters.files import load_yaml
 from sessionctl.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -128,8 +128,7 @@ def _in_cluster() -> tuple[Endpoint, TokenSource]:
 
 
 def _from_file(file: Path, context: str | None) -> tuple[Endpoint, TokenSource]:
-    # CSafeLoader where PyYAML has it: a kubeconfig of many clusters is a large file.
-    document = yaml.load(file.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
+    document = load_yaml(file.read_text())
     name = context or child(document).get("current-context")
     if not name:
         raise ValueError(f"{file} has no current context")
@@ -177,6 +176,8 @@ def _tls(folder: Path, cluster: JsonObject, user: JsonObject) -> ssl.SSLContext:
         tls.verify_mode = ssl.CERT_NONE
     certificate = _pem(folder, user, "client-certificate")
     if certificate is not None:
+        import tempfile  # noqa: PLC0415 - a tenth of what this module costs, for certificates only
+
         # OpenSSL reads certificates from files only; they live no longer than this call.
         with tempfile.NamedTemporaryFile() as chain:
             chain.write(certificate + b"\n" + (_pem(folder, user, "client-key") or b""))

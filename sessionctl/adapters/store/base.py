@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
-from sessionctl.adapters.store.connection import translated
+from sessionctl.adapters.store.connection import connect, translated
 from sessionctl.adapters.store.scripts import Reply, Scripts
 from sessionctl.errors import ConflictError, NotFoundError, StoreError
 
@@ -19,10 +20,16 @@ if TYPE_CHECKING:
 class StorePart:
     """A client, its scripts, and typed reading of their answers."""
 
-    def __init__(self, client: Redis, endpoint: RedisEndpoint) -> None:
-        self._client = client
+    def __init__(self, endpoint: RedisEndpoint) -> None:
         self._endpoint = endpoint
-        self._scripts = Scripts(client)
+
+    @cached_property
+    def _client(self) -> Redis:
+        return connect(self._endpoint)
+
+    @cached_property
+    def _scripts(self) -> Scripts:
+        return Scripts(self._client)
 
     async def _run(self, script: str, keys: Sequence[str], arguments: Sequence[str | int]) -> Reply:
         with translated(self._endpoint):

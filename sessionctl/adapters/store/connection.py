@@ -1,20 +1,19 @@
-"""The client of Redis, and the translation of its errors."""
+"""The client of Redis, and the translation of its errors.
+
+The library is loaded by the functions that need it: a command that talks to Helm first loads it meanwhile.
+"""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from redis import exceptions as redis_errors
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.connection import Connection, SSLConnection
-from redis.asyncio.retry import Retry
-from redis.backoff import ExponentialBackoff
-
 from sessionctl.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from redis.asyncio import Redis
 
     from sessionctl.models import RedisEndpoint
 
@@ -27,6 +26,11 @@ RETRIES: Final = 2
 
 def connect(endpoint: RedisEndpoint) -> Redis:
     """Return a client; nothing is sent before its first use."""
+    from redis.asyncio import BlockingConnectionPool, Redis
+    from redis.asyncio.connection import Connection, SSLConnection
+    from redis.asyncio.retry import Retry
+    from redis.backoff import ExponentialBackoff
+
     pool = BlockingConnectionPool(
         connection_class=SSLConnection if endpoint.tls else Connection,
         max_connections=MAX_CONNECTIONS,
@@ -48,6 +52,8 @@ def connect(endpoint: RedisEndpoint) -> Redis:
 @contextmanager
 def translated(endpoint: RedisEndpoint) -> Iterator[None]:
     """Turn redis-py's exceptions into StoreError, naming the server and the next step."""
+    from redis import exceptions as redis_errors
+
     where = f"Redis at {endpoint.host}:{endpoint.port}"
     try:
         yield

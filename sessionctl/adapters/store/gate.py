@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from typing import TYPE_CHECKING
-
-from redis import exceptions as redis_errors
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
 from sessionctl.adapters.store import keys
 from sessionctl.adapters.store.base import StorePart, milliseconds, record_fields
@@ -17,20 +13,23 @@ from sessionctl.errors import ForbiddenError, StoreError
 from sessionctl.models import Epoch
 
 if TYPE_CHECKING:
+    from redis.asyncio import Redis
     from redis.asyncio.client import Pipeline
 
-    from sessionctl.models import RedisEndpoint, Workspace
+    from sessionctl.models import Workspace
 
 
 class RedisGate(StorePart):
     """The epoch, and the ACL user of KEDA."""
 
-    def __init__(self, client: Redis, endpoint: RedisEndpoint) -> None:
-        super().__init__(client, endpoint)
-        self._keda = endpoint.keda_username
+    @property
+    def _keda(self) -> str:
+        return self._endpoint.keda_username
 
     async def get_epoch(self) -> Epoch:
         """See ``ports.GateStore``."""
+        # The first call of most commands. Loading the library takes a while; what runs beside it must go on.
+        await asyncio.to_thread(lambda: self._client)
         with translated(self._endpoint):
             server = await self._client.info("server")
             if server.get("redis_mode") == "cluster":
@@ -49,6 +48,8 @@ class RedisGate(StorePart):
                 return await self._admit(pipeline)
 
     async def _admit(self, pipeline: Pipeline) -> bool:
+        from redis import exceptions as redis_errors
+
         value = await pipeline.get(keys.EPOCH)
         server = await pipeline.info("server")
         if value != server["run_id"]:
@@ -70,6 +71,10 @@ class RedisGate(StorePart):
         )
 
     def _single_connection(self) -> Redis:
+        from redis.asyncio import Redis
+        from redis.asyncio.retry import Retry
+        from redis.backoff import NoBackoff
+
         pool = self._client.connection_pool
         single = type(pool)(
             **{
@@ -83,6 +88,8 @@ class RedisGate(StorePart):
 
     async def shut_out_keda(self) -> None:
         """See ``ports.GateStore``."""
+        from redis import exceptions as redis_errors
+
         with translated(self._endpoint):
             try:
                 await self._client.acl_setuser(self._keda, enabled=False)

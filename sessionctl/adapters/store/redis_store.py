@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sessionctl.adapters.store.connection import connect
 from sessionctl.adapters.store.demand import RedisDemand
 from sessionctl.adapters.store.gate import RedisGate
 from sessionctl.adapters.store.records import RedisRecords
@@ -13,14 +12,9 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from sessionctl.models import RedisEndpoint
-
 
 class RedisStore(RedisDemand, RedisRecords, RedisGate):
     """All three ports on one pool of connections; an async context manager that closes it."""
-
-    def __init__(self, endpoint: RedisEndpoint) -> None:
-        super().__init__(connect(endpoint), endpoint)
 
     async def __aenter__(self) -> Self:
         """Connections are made at first use."""
@@ -30,4 +24,5 @@ class RedisStore(RedisDemand, RedisRecords, RedisGate):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close the pool."""
-        await self._client.aclose(close_connection_pool=True)
+        if "_client" in self.__dict__:
+            await self._client.aclose(close_connection_pool=True)

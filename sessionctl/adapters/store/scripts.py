@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib.resources import files
 from typing import TYPE_CHECKING, Final
+
+from sessionctl.adapters.files import package_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +33,7 @@ Reply = None | int | bytes | str | list["Reply"]
 @cache
 def source(name: str) -> str:
     """Return the whole text of one script."""
-    folder = files("sessionctl.adapters.store") / "lua"
+    folder = package_folder("adapters", "store", "lua")
     return "\n".join((folder / f"{part}.lua").read_text() for part in (PRELUDE, *PARTS[name], name))
 
 
