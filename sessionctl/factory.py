@@ -106,10 +106,9 @@ class Factory:
         from sessionctl.core.releases import ReleaseService
         from sessionctl.core.values import ValuesBuilder
 
-        own, key = await asyncio.gather(
-            self.reader.read_config_map(self.platform.profiles_config_map),
-            self.reader.read_secret(self.platform.platform_key_secret),
-        )
+        # One after the other: a second connection costs more than it saves.
+        own = await self.reader.read_config_map(self.platform.profiles_config_map)
+        key = await self.reader.read_secret(self.platform.platform_key_secret)
         templates = builtin_templates() | {name.removesuffix(SUFFIX): text for name, text in own.items()}
         return ReleaseService(
             helm=self.helm,

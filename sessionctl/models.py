@@ -44,18 +44,18 @@ class Owner:
 
 @dataclass(frozen=True)
 class Workspace:
-    """A session's Deployment as the API server showed it."""
+    """A session's Deployment as the API server showed it; the defaults are those of one that Helm just made."""
 
     session_id: SessionId
     owner: Owner
-    resource_version: str
-    replicas: int
-    ready_replicas: int
-    keeps_volume: bool
-    woken_at: int | None
-    slept_at: int | None
-    deleted_at: datetime | None
-    purge: bool
+    resource_version: str = ""
+    replicas: int = 0
+    ready_replicas: int = 0
+    keeps_volume: bool = True
+    woken_at: int | None = None
+    slept_at: int | None = None
+    deleted_at: datetime | None = None
+    purge: bool = False
 
 
 @dataclass(frozen=True)

@@ -35,13 +35,12 @@ def create(
 
       sessionctl create --user alice --profile large -o json | jq -r .uuid
     """
-    from sessionctl.cli.render import facts, show
+    import asyncio
+    from importlib import import_module
+
     from sessionctl.cli.run import call
     from sessionctl.core.identity import parse_name, parse_session_id, parse_user_id
-    from sessionctl.core.sessions import NewSession
-    from sessionctl.labels import session_url
-    from sessionctl.models import SessionStatus
-    from sessionctl.wire import CreatedSession
+    from sessionctl.core.sessions import MadeSession, NewSession
 
     request = NewSession(
         user_id=parse_user_id(user),
@@ -50,18 +49,28 @@ def create(
         session_id=parse_session_id(uuid) if uuid is not None else None,
     )
 
-    async def work(factory: Factory) -> CreatedSession:
+    async def work(factory: Factory) -> tuple[MadeSession, str]:
         service = await factory.create_session_service()
-        made = await service.create(request)
-        return CreatedSession(
-            uuid=made.session_id,
-            user_id=made.owner.user_id,
-            status=SessionStatus.CREATED,
-            created_at=made.owner.created_at,
-            url=session_url(made.session_id, factory.settings.sessions.domain),
+        # What prints the answer is loaded while Helm works.
+        made, _ = await asyncio.gather(
+            service.create(request), asyncio.to_thread(import_module, "sessionctl.cli.render")
         )
+        return made, factory.settings.sessions.domain
 
-    answer = call(ctx, work, with_helm=True)
+    made, domain = call(ctx, work, with_helm=True)
+
+    from sessionctl.cli.render import facts, show
+    from sessionctl.labels import session_url
+    from sessionctl.models import SessionStatus
+    from sessionctl.wire import CreatedSession
+
+    answer = CreatedSession(
+        uuid=made.session_id,
+        user_id=made.owner.user_id,
+        status=SessionStatus.CREATED,
+        created_at=made.owner.created_at,
+        url=session_url(made.session_id, domain),
+    )
     rows = facts([("UUID", answer.uuid), ("USER", answer.user_id), ("STATUS", answer.status), ("URL", answer.url)])
     show(answer, output, rows)
 

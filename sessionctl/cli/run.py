@@ -34,9 +34,11 @@ def global_options(ctx: Context | None) -> GlobalOptions:
     return found if isinstance(found, GlobalOptions) else GlobalOptions()
 
 
-def call(ctx: Context | None, work: Callable[[Factory], Awaitable[Answer]], *, with_helm: bool = False) -> Answer:
-    """Open the platform, run ``work`` on it and return its answer."""
-    # Collecting garbage while modules load frees nothing and costs a fifth of the load.
+def call(
+    ctx: Context | None, work: Callable[[Factory], Awaitable[Answer]], *, with_helm: bool = False, lasting: bool = False
+) -> Answer:
+    """Open the platform, run ``work`` on it and return its answer; ``lasting`` work may run long and hold much."""
+    # A command is over before there is garbage worth collecting, and looking for it costs a tenth of the command.
     gc.disable()
     import asyncio
 
@@ -53,8 +55,8 @@ def call(ctx: Context | None, work: Callable[[Factory], Awaitable[Answer]], *, w
     async def run() -> Answer:
         progress = _ignore if given.quiet else show_progress
         async with open_factory(options, progress, with_helm=with_helm) as factory:
-            # Collecting garbage while modules load frees nothing and costs a fifth of the load.
-            gc.enable()
+            if lasting:
+                gc.enable()
             return await work(factory)
 
     try:

@@ -55,7 +55,7 @@ def sweep(
         )
 
     if loop:
-        call(ctx, for_ever)
+        call(ctx, for_ever, lasting=True)
         return
     answer = call(ctx, once)
     rows = facts(
@@ -103,7 +103,7 @@ def reconcile(
             repairs=tuple(Repair(uuid=r.session_id, repair=r.repair, error=r.error) for r in repairs),
         )
 
-    answer = call(ctx, work)
+    answer = call(ctx, work, lasting=True)
     rows = [["UUID", "REPAIR", "RESULT"]]
     done = "would be done" if dry_run else "done"
     rows += [[repair.uuid, repair.repair, repair.error or done] for repair in answer.repairs]

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 from sessionctl.core.demand import deleted_session, unknown_session
 from sessionctl.core.identity import new_session_id
-from sessionctl.errors import ConflictError, DependencyError, NotFoundError, SessionctlError, StoreError
-from sessionctl.models import Owner, ReleaseStatus
+from sessionctl.errors import ConflictError, NotFoundError, SessionctlError, StoreError
+from sessionctl.models import Owner, ReleaseStatus, Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,15 +81,15 @@ class SessionService:
         await self._install(session_id, owner, values)
         self._progress("writing the record")
         try:
-            await self._write_record(session_id)
-        except DependencyError as error:
+            await self._write_record(session_id, owner)
+        except StoreError as error:
             # The session is complete in the cluster; the record is rebuilt at its first use.
             self._progress(f"the record is written at the first use ({error.message})")
         return MadeSession(session_id, owner)
 
-    async def _write_record(self, session_id: SessionId) -> None:
-        workspace = await self._cluster.find_workspace(session_id)
-        if workspace is not None and not await self._store.ensure_record(workspace):
+    async def _write_record(self, session_id: SessionId, owner: Owner) -> None:
+        workspace = Workspace(session_id=session_id, owner=owner)
+        if not await self._store.ensure_record(workspace):
             # The id was purged some minutes ago, and its tombstone lives on.
             await self._store.unbury(workspace)
 
