@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
 from datetime import UTC, datetime, timedelta
 
@@ -54,21 +55,28 @@ async def test_a_session_uninstalled_by_hand_counts_as_deleted_and_can_be_restor
     assert steps.reconcile([session_id]) == []
 
 
-async def test_a_session_whose_helm_record_was_lost_is_adopted_asleep_or_awake(steps: Steps) -> None:
+async def test_a_session_whose_helm_record_was_lost_is_adopted_when_it_sleeps(steps: Steps) -> None:
     asleep, awake = await steps.create(), await steps.create()
     await steps.wake(awake)
     before = {remains.uuid: remains for remains in steps.census.take([asleep, awake]).values()}
     for session_id in (asleep, awake):
         steps.census.api.delete(steps.census.path("secrets", f"sh.helm.release.v1.{session_id}.v1"))
 
-    assert sorted(steps.reconcile([asleep, awake])) == sorted([(asleep, "adopt"), (awake, "adopt")])
+    spared = await asyncio.to_thread(steps.cli.run, "reconcile", "--grace", "0s", "-o", "json")
+    assert spared.code == 1
+    found = {row["uuid"]: (row["repair"], row["error"]) for row in json.loads(spared.out)["repairs"]}
+    assert found[asleep] == ("adopt", None)
+    assert found[awake][0] == "adopt"
+    assert "it is awake" in found[awake][1]
+    assert replicas(steps, awake) == 1
+    await steps.factory.demand.sleep(awake)
+    assert steps.reconcile([asleep, awake]) == [(awake, "adopt")]
 
     for remains in steps.settle([asleep, awake], whole):
         old = before[remains.uuid]
         assert remains.volume_uid == old.volume_uid
         for kind in ("deployments", "scaledobjects"):
             assert remains.objects[kind]["metadata"]["uid"] == old.objects[kind]["metadata"]["uid"]
-    assert (replicas(steps, asleep), replicas(steps, awake)) == (0, 1)
     assert steps.reconcile([asleep, awake]) == []
 
 
