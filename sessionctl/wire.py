@@ -1,4 +1,4 @@
-"""The shapes that leave sessionctl: the CLI's JSON and YAML, and the bodies of the HTTP API (DESIGN 6)."""
+"""The shapes that leave sessionctl: the CLI's JSON and YAML, the HTTP API (DESIGN 6), the agent's protocol (DESIGN 7)."""
 
 from __future__ import annotations
 
@@ -107,3 +107,20 @@ class VersionInfo(_Shape):
     sessionctl: str
     helm: str | None
     platform: str | None
+
+
+class AgentActivity(BaseModel):
+    """Answer of the agent's ``GET /v1/activity``: ages in seconds, never timestamps (DESIGN 5); None means there is none.
+
+    Fields of a newer agent are ignored.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
+
+    message_running: bool = False
+    hold: float | None = None
+    """How long the present ``hold`` has lasted."""
+    editor_input: float | None = None
+    """How long ago somebody typed."""
+    editor_connected: float | None = None
+    """How long the oldest open editor connection has been there."""
