@@ -1,4 +1,7 @@
-"""`make demo`: the whole life of a session on a real control plane, each step with its command and its time."""
+"""`make demo`: the whole life of a session on a real control plane, each step with its command and its time.
+
+With real pods where the machine can run them, otherwise with simulated ones (KIND=simulated asks for those).
+"""
 
 from __future__ import annotations
 
@@ -14,16 +17,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tools.errors import ToolError
-from tools.localcluster import ClusterSpec, LocalCluster
+from tools.localcluster import ClusterSpec, LocalCluster, machine
+from tools.localcluster.models import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 PATIENCE_SECONDS = 60
+GREETING = "hello from before the sleep"
 IDLE_TIMEOUT = "6s"
 SETTINGS = {
     "config": {
-        "idle": {"timeout": IDLE_TIMEOUT, "touchInterval": "1s", "probe": "none"},
+        "idle": {"timeout": IDLE_TIMEOUT, "touchInterval": "1s"},
         "scaling": {"pollingInterval": 2, "cooldownPeriod": 6},
     }
 }
@@ -38,20 +43,20 @@ class Demo:
 
     def __init__(self, cluster: LocalCluster) -> None:
         self._cluster = cluster
+        self.real = cluster.state.kind == "real"
         scripts = sysconfig.get_path("scripts")
         self._environment = cluster.environment()
         self._environment["PATH"] = f"{scripts}:{self._environment['PATH']}"
         self.times: list[tuple[str, float]] = []
 
-    def run(self, *argv: str, show: bool = True) -> str:
+    def run(self, *argv: str) -> str:
         """Run one command and return what it printed."""
-        if show:
-            say(f"  $ {shlex.join(argv)}")
+        say(f"  $ {shlex.join(argv)}")
         done = subprocess.run(argv, env=self._environment, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             message = f"{shlex.join(argv)} failed: {done.stderr.strip()}"
             raise DemoError(message, f"see the logs in {self._cluster.directory}/logs")
-        if show and done.stdout:
+        if done.stdout:
             say("    " + done.stdout.rstrip().replace("\n", "\n    "))
         return done.stdout
 
@@ -74,6 +79,16 @@ class Demo:
             time.sleep(0.1)
         say(f"  seen: {what}")
 
+    def redis_cli(self, *argv: str) -> str:
+        """Run redis-cli as somebody outside would."""
+        if self.real:
+            return self.run("kubectl", "-n", "sessionctl", "exec", "sessionctl-redis-0", "--", "redis-cli", *argv)
+        return self.run("redis-cli", "-p", str(self._cluster.redis.port), *argv)
+
+    def inside(self, uuid: str, command: str) -> str:
+        """Run a shell command in a workspace."""
+        return self.run("kubectl", "-n", "sessions", "exec", f"deployment/user-{uuid}", "--", "sh", "-c", command)
+
     def replicas(self, uuid: str) -> str:
         """Return ready and wanted replicas, as kubectl shows them."""
         text = self._cluster.kubectl("-n", "sessions", "get", "deployment", f"user-{uuid}", "-o", "json")
@@ -87,57 +102,79 @@ class Demo:
         return text.split()
 
 
-def journey(demo: Demo, cluster: LocalCluster) -> None:
-    """Walk through the life of one session."""
-    uuid = ""
+class Journey:
+    """The life of one session."""
 
-    def create() -> None:
-        nonlocal uuid
-        uuid = json.loads(demo.run("sessionctl", "-q", "create", "--user", "alice", "-o", "json"))["uuid"]
-        demo.expect("0/0 replicas: a new session costs its disk only", lambda: demo.replicas(uuid) == "0/0")
-        demo.run("helm", "list", "-n", "sessions")
+    def __init__(self, demo: Demo) -> None:
+        self._demo = demo
+        self._uuid = ""
 
-    def wake() -> None:
-        demo.run("sessionctl", "-q", "wake", "--wait", uuid)
-        demo.expect("1/1 replicas", lambda: demo.replicas(uuid) == "1/1")
+    def walk(self) -> None:
+        """Do every step."""
+        step, real = self._demo.step, self._demo.real
+        step("create a session for alice", self._create)
+        step("wake it", self._wake)
+        step("look at it", self._status)
+        if real:
+            step("write a file in it", self._write)
+        step(f"leave it alone for {IDLE_TIMEOUT}: it sleeps", self._idle)
+        step("wake it again", self._wake)
+        if real:
+            step("read the file back", self._read)
+        step("leave it alone once more", self._idle)
+        step("wake it from outside, through KEDA alone", self._push)
+        step("delete it by mistake", self._delete)
+        step("restore it", self._restore)
+        if real:
+            step("wake it once more", self._wake)
+            step("read the file back", self._read)
+        step("delete it for good", self._purge)
 
-    def status() -> None:
-        demo.run("sessionctl", "status", uuid)
-        demo.run("kubectl", "-n", "sessions", "get", "pods", "-l", f"uuid={uuid}")
-        demo.run("kubectl", "-n", "sessions", "get", "scaledobject", f"user-{uuid}-scaler")
+    def _replicas(self, wanted: str, what: str) -> None:
+        self._demo.expect(f"{wanted} replicas{what}", lambda: self._demo.replicas(self._uuid) == wanted)
 
-    def idle() -> None:
-        demo.expect("0/0 replicas, put to sleep by the sweeper", lambda: demo.replicas(uuid) == "0/0")
+    def _create(self) -> None:
+        answer = self._demo.run("sessionctl", "-q", "create", "--user", "alice", "-o", "json")
+        self._uuid = json.loads(answer)["uuid"]
+        self._replicas("0/0", ": a new session costs its disk only")
+        self._demo.run("helm", "list", "-n", "sessions")
 
-    def push() -> None:
-        port = str(cluster.redis.port)
-        demo.run("redis-cli", "-p", port, "RPUSH", f"queue:{uuid}", "wake")
-        demo.expect("1/1 replicas, woken by KEDA", lambda: demo.replicas(uuid) == "1/1")
+    def _wake(self) -> None:
+        self._demo.run("sessionctl", "-q", "wake", "--wait", self._uuid)
+        self._replicas("1/1", "")
 
-    def delete() -> None:
-        demo.run("sessionctl", "-q", "delete", "--wait", uuid)
-        volume = f"persistentvolumeclaim/user-{uuid}"
-        demo.expect("only the volume is left", lambda: demo.objects(uuid) == [volume])
+    def _status(self) -> None:
+        self._demo.run("sessionctl", "status", self._uuid)
+        self._demo.run("kubectl", "-n", "sessions", "get", "pods", "-l", f"uuid={self._uuid}")
+        self._demo.run("kubectl", "-n", "sessions", "get", "scaledobject", f"user-{self._uuid}-scaler")
 
-    def restore() -> None:
-        demo.run("sessionctl", "-q", "restore", uuid)
-        demo.run("sessionctl", "status", uuid)
+    def _write(self) -> None:
+        self._demo.inside(self._uuid, f"echo {GREETING} > /workspace/notes.txt")
 
-    def purge() -> None:
-        demo.run("sessionctl", "-q", "delete", "--purge", "--wait", uuid)
-        demo.expect("nothing is left", lambda: demo.objects(uuid) == [])
-        demo.run("sessionctl", "list")
+    def _read(self) -> None:
+        if self._demo.inside(self._uuid, "cat /workspace/notes.txt").strip() != GREETING:
+            raise DemoError("the file is not what it was", "this must never happen: please report it")
 
-    demo.step("create a session for alice", create)
-    demo.step("wake it", wake)
-    demo.step("look at it", status)
-    demo.step(f"leave it alone for {IDLE_TIMEOUT}: it sleeps", idle)
-    demo.step("wake it again", wake)
-    demo.step("leave it alone once more", idle)
-    demo.step("wake it from outside, through KEDA alone", push)
-    demo.step("delete it by mistake", delete)
-    demo.step("restore it", restore)
-    demo.step("delete it for good", purge)
+    def _idle(self) -> None:
+        self._replicas("0/0", ", put to sleep by the sweeper")
+
+    def _push(self) -> None:
+        self._demo.redis_cli("RPUSH", f"queue:{self._uuid}", "wake")
+        self._replicas("1/1", ", woken by KEDA")
+
+    def _delete(self) -> None:
+        self._demo.run("sessionctl", "-q", "delete", "--wait", self._uuid)
+        volume = f"persistentvolumeclaim/user-{self._uuid}"
+        self._demo.expect("only the volume is left", lambda: self._demo.objects(self._uuid) == [volume])
+
+    def _restore(self) -> None:
+        self._demo.run("sessionctl", "-q", "restore", self._uuid)
+        self._demo.run("sessionctl", "status", self._uuid)
+
+    def _purge(self) -> None:
+        self._demo.run("sessionctl", "-q", "delete", "--purge", "--wait", self._uuid)
+        self._demo.expect("nothing is left", lambda: self._demo.objects(self._uuid) == [])
+        self._demo.run("sessionctl", "list")
 
 
 def say(text: str) -> None:
@@ -148,10 +185,17 @@ def say(text: str) -> None:
 def main() -> int:
     """Run the demo on a cluster of its own and take it down again."""
     began = time.monotonic()
+    try:
+        real = _with_real_pods()
+    except ToolError as error:
+        say(f"error: {error}")
+        return 2
+    nodes = "a node with containerd" if real else "Redis, simulated nodes"
     with tempfile.TemporaryDirectory(prefix="sessionctl-demo-") as folder:
-        say("== start the local cluster (etcd, API server, scheduler, KEDA, Redis, simulated nodes)")
+        say(f"== start the local cluster (etcd, API server, scheduler, KEDA, {nodes})")
         try:
-            cluster = LocalCluster.start(ClusterSpec(), Path(folder) / "cluster", os.getpid(), say)
+            spec = ClusterSpec(kind="real" if real else "simulated")
+            cluster = LocalCluster.start(spec, Path(folder) / "cluster", os.getpid(), say)
         except ToolError as error:
             say(f"error: {error}")
             return 1
@@ -160,8 +204,8 @@ def main() -> int:
             say(f"  {ready:.1f} s")
             demo = Demo(cluster)
             demo.times.append(("start the local cluster", ready))
-            demo.step("install the platform chart and start the sweeper", lambda: _install(cluster))
-            journey(demo, cluster)
+            demo.step("install the platform chart and start the sweeper", lambda: _install(demo, cluster))
+            Journey(demo).walk()
         except ToolError as error:
             say(f"error: {error}")
             return 1
@@ -176,8 +220,19 @@ def main() -> int:
     return 0
 
 
-def _install(cluster: LocalCluster) -> None:
+def _with_real_pods() -> bool:
+    kind, reason = os.environ.get("KIND", ""), machine.why_not()
+    if kind not in {"", *KINDS}:
+        raise ToolError(f"there is no kind {kind}", f"use KIND={' or KIND='.join(KINDS)}")
+    if not kind and reason:
+        say(f"pods are simulated here: {reason}")
+    return kind == "real" or (not kind and reason is None)
+
+
+def _install(demo: Demo, cluster: LocalCluster) -> None:
     cluster.install_platform(SETTINGS)
+    if demo.real:
+        demo.run("kubectl", "-n", "sessionctl", "get", "pods,pvc")
     cluster.run("sweep", [Path(sysconfig.get_path("scripts")) / "sessionctl", "sweep", "--loop"])
 
 

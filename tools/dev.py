@@ -47,7 +47,7 @@ class Target:
     Attributes:
         help: One line for `make`.
         argv: Command of the virtual environment's Python; None for what this file does itself.
-        tools: Folders under tools/ that it needs.
+        tools: Folders under tools/ that are built before it; what starts a cluster builds what its kind needs.
         daemons_stay: What it started stays when it succeeded.
     """
 
@@ -64,14 +64,14 @@ def targets() -> dict[str, Target]:
 
     cluster = ("-m", "tools.localcluster")
     return {
-        "demo": Target("walk through the life of a session on a local cluster", ("-m", "tools.demo"), CLUSTER_TOOLS),
+        "demo": Target("walk through the life of a session on a local cluster", ("-m", "tools.demo")),
         "test": Target("run every check: lint, unit, chart and cluster tests", ("-m", "tools.checks"), TEST_TOOLS),
         "lint": Target("run the linters only", ("-m", "tools.checks", "lint")),
         "bench": Target("print what create costs beside a bare helm install", ("-m", "tools.bench"), CLUSTER_TOOLS),
+        "bench-wake": Target("print what a wake costs on a real pod", ("-m", "tools.wakebench")),
         "up": Target(
             "start a local cluster with the platform, and print how to use it",
             (*cluster, "up"),
-            CLUSTER_TOOLS,
             daemons_stay=True,
         ),
         "down": Target("end the local cluster of `make up`", (*cluster, "down")),
@@ -83,7 +83,7 @@ def targets() -> dict[str, Target]:
 def help_text() -> str:
     """Return what `make` without a target prints."""
     lines = ["usage: make TARGET", ""]
-    lines += [f"  {name:6} {target.help}" for name, target in targets().items()]
+    lines += [f"  {name:10} {target.help}" for name, target in targets().items()]
     lines += ["", "`python3 tools/dev.py run COMMAND...` runs a command of the virtual environment the same way."]
     return "\n".join(lines) + "\n"
 

@@ -25,6 +25,7 @@ class GoTool:
         binaries: Binary name -> Go package; where there are several, each is named like its package.
         stamps: Values for the linker; the tools learn their version from nowhere else.
         data: Folder of the cache -> pattern inside the module's sources: files needed at run time.
+        static_c: Build tags of a tool with C code, which is linked statically; empty: no C compiler is needed.
         base: Where its folder is.
     """
 
@@ -33,6 +34,7 @@ class GoTool:
     binaries: dict[str, str]
     stamps: tuple[str, ...] = ()
     data: dict[str, str] = field(default_factory=dict)
+    static_c: tuple[str, ...] = ()
     base: Path = ROOT / "tools"
 
     @property
@@ -57,7 +59,8 @@ class GoTool:
         stamps = (
             stamp.format(version=f"v{version}", number=version, major=major, minor=minor) for stamp in self.stamps
         )
-        return " ".join(["-s", "-w", *(f"-X {stamp}" for stamp in stamps)])
+        static = ["-extldflags", "-static"] if self.static_c else []
+        return " ".join(["-s", "-w", *static, *(f"-X {stamp}" for stamp in stamps)])
 
 
 # In the order in which they are built: what others wait for comes first.
@@ -75,7 +78,14 @@ GO_TOOLS = (
         "k8s.io/kubernetes",
         {
             name: f"k8s.io/kubernetes/cmd/{name}"
-            for name in ("kubectl", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
+            for name in (
+                "kubectl",
+                "kube-apiserver",
+                "kube-controller-manager",
+                "kube-scheduler",
+                "kubelet",
+                "kube-proxy",
+            )
         },
         # Without them the API server calls itself v0.0.0 and every chart's kubeVersion check fails.
         stamps=_KUBERNETES_STAMPS,
@@ -92,6 +102,30 @@ GO_TOOLS = (
         {"keda": "github.com/kedacore/keda/v2/cmd/operator"},
         stamps=("github.com/kedacore/keda/v2/version.Version={number}",),
         data={"crds": "config/crd/bases/*.yaml"},
+    ),
+    GoTool(
+        "containerd",
+        "github.com/containerd/containerd/v2",
+        {
+            name: f"github.com/containerd/containerd/v2/cmd/{name}"
+            for name in ("containerd", "containerd-shim-runc-v2", "ctr")
+        },
+        stamps=("github.com/containerd/containerd/v2/version.Version={number}",),
+    ),
+    GoTool(
+        "runc",
+        "github.com/opencontainers/runc",
+        {"runc": "github.com/opencontainers/runc"},
+        stamps=("main.version={number}",),
+        static_c=("netgo", "osusergo", "seccomp"),
+    ),
+    GoTool(
+        "cni",
+        "github.com/containernetworking/plugins",
+        {
+            name.rpartition("/")[2]: f"github.com/containernetworking/plugins/plugins/{name}"
+            for name in ("main/bridge", "main/loopback", "ipam/host-local", "meta/portmap")
+        },
     ),
     GoTool(
         "chart-testing",
@@ -120,6 +154,8 @@ GO_TOOLS = (
 
 # What a cluster runs on, and a person needs to look at it.
 CLUSTER_TOOLS = ("helm", "etcd", "kubernetes", "kwok", "keda", "redis")
+# What real pods need on top.
+NODE_TOOLS = ("containerd", "runc", "cni", "coredns")
 # The tests validate by a server-side dry run, which includes admission. kubectl-validate is built in four minutes and
 # knows older versions of Kubernetes only: it is for machines that cannot run a cluster, by `make tools`.
 TEST_TOOLS = (*CLUSTER_TOOLS, "chart-testing", "helm-unittest", "helm-docs")

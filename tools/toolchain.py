@@ -68,7 +68,7 @@ def cache_key(tool: GoTool) -> str:
     digest = hashlib.sha256()
     for name in ("go.mod", "go.sum"):
         digest.update((tool.folder / name).read_bytes() + b"\0")
-    recipe = [_BUILD_FLAGS, tool.linker_flags(), tool.binaries, tool.data, os.uname().machine]
+    recipe = [_BUILD_FLAGS, tool.linker_flags(), tool.binaries, tool.data, os.uname().machine, *tool.static_c]
     digest.update(json.dumps(recipe, sort_keys=True).encode())
     return digest.hexdigest()[:12]
 
@@ -151,7 +151,9 @@ def _build(cache: Path, tool: GoTool, go: Go, label: str, progress: Progress) ->
             # Several at once: one is linked, on one core, while others are still compiled.
             names = list(tool.binaries)
             target = f"{draft / 'bin'}/" if len(names) > 1 else str(draft / "bin" / names[0])
-            argv = ["build", *_BUILD_FLAGS, "-ldflags", tool.linker_flags(), "-o", target, *tool.binaries.values()]
+            tags = ["-tags", ",".join(tool.static_c)] if tool.static_c else []
+            argv = ["build", *_BUILD_FLAGS, *tags, "-ldflags", tool.linker_flags(), "-o", target]
+            argv += tool.binaries.values()
             _run_go(go, tool, argv, log, output.fileno())
             _copy_data(go, tool, draft, log, output.fileno())
         seconds = time.monotonic() - started
@@ -162,7 +164,12 @@ def _build(cache: Path, tool: GoTool, go: Go, label: str, progress: Progress) ->
 
 
 def _run_go(go: Go, tool: GoTool, argv: list[str], log: Path, output: int) -> bytes:
-    settings = {"CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOWORK": "off", "GOFLAGS": "-buildvcs=false"}
+    settings = {
+        "CGO_ENABLED": "1" if tool.static_c else "0",
+        "GOTOOLCHAIN": "local",
+        "GOWORK": "off",
+        "GOFLAGS": "-buildvcs=false",
+    }
     if not os.environ.get("HOME"):
         settings |= {"GOPATH": str(cache_root() / "gopath"), "GOCACHE": str(cache_root() / "gocache")}
     listing = argv[0] == "list"

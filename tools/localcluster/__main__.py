@@ -33,7 +33,8 @@ def up(directory: Path, spec: ClusterSpec) -> None:
         # Until everything is up this process owns it, so that an interrupted start leaves nothing.
         cluster = LocalCluster.start(spec, directory, owner_pid=os.getpid())
         _say(f"control plane up in {cluster.control_plane_seconds:.1f} s")
-        _say(f"KEDA, Redis and {spec.nodes} nodes too after {max(cluster.state.seconds.values()):.1f} s")
+        everything = "KEDA and the node" if spec.kind == "real" else f"KEDA, Redis and {spec.nodes} nodes"
+        _say(f"{everything} too after {max(cluster.state.seconds.values()):.1f} s")
     cluster.install_platform()
     _say("platform chart installed: release sessionctl, namespace sessionctl")
     if cluster.pids().get(_SWEEP) is None:
@@ -65,24 +66,40 @@ def status(directory: Path) -> None:
 def describe(cluster: LocalCluster) -> str:
     """Return shell lines that point a shell's tools to the cluster, and what to try next."""
     changed = {name: value for name, value in cluster.environment().items() if os.environ.get(name) != value}
-    folders = dict.fromkeys(str(cluster.binary(name).parent) for name in ("helm", "kubectl", "redis-cli"))
+    names = ("helm", "kubectl", *(("redis-cli",) if cluster.state.redis else ()))
+    folders = dict.fromkeys(str(cluster.binary(name).parent) for name in names)
     changed["PATH"] = ":".join([str(_sessionctl().parent), *folders, "$PATH"])
     # The password is read from the cluster where it is needed; a terminal's history is no place for it.
     changed.pop("REDISCLI_AUTH", None)
-    redis = cluster.redis
-    secret = "kubectl -n sessionctl get secret sessionctl-external-redis -o jsonpath='{.data.password}' | base64 -d"
     lines = [
         *(f"export {name}={_quoted(value)}" for name, value in sorted(changed.items())),
-        f'export REDISCLI_AUTH="$({secret})"',
-        f"# API server {cluster.server}, Redis {redis.host}:{redis.port} (user {redis.username})",
+        *_redis_lines(cluster),
         f"# logs: {cluster.directory}/logs",
         "# next: copy the export lines into a shell, then",
         "#   sessionctl create --user alice && sessionctl list",
         "#   kubectl -n sessions get deployments,pods,scaledobjects",
-        f"#   redis-cli -h {redis.host} -p {redis.port} RPUSH queue:<uuid> wake",
+        f"#   {_push(cluster)}",
         "# end it with: make down",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _redis_lines(cluster: LocalCluster) -> list[str]:
+    redis = cluster.state.redis
+    if redis is None:
+        return [f"# API server {cluster.server}; Redis is the pod sessionctl-redis-0 of namespace sessionctl"]
+    secret = "kubectl -n sessionctl get secret sessionctl-external-redis -o jsonpath='{.data.password}' | base64 -d"
+    return [
+        f'export REDISCLI_AUTH="$({secret})"',
+        f"# API server {cluster.server}, Redis {redis.host}:{redis.port} (user {redis.username})",
+    ]
+
+
+def _push(cluster: LocalCluster) -> str:
+    redis = cluster.state.redis
+    if redis is None:
+        return "kubectl -n sessionctl exec sessionctl-redis-0 -- redis-cli RPUSH queue:<uuid> wake"
+    return f"redis-cli -h {redis.host} -p {redis.port} RPUSH queue:<uuid> wake"
 
 
 def _quoted(value: str) -> str:
@@ -104,7 +121,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.localcluster", description=__doc__)
     parser.add_argument("command", choices=("up", "down", "status"))
     parser.add_argument("--dir", type=Path, default=default_directory(), help="default: %(default)s")
-    parser.add_argument("--kind", choices=KINDS, default=KINDS[0])
+    parser.add_argument("--kind", choices=KINDS, default=os.environ.get("KIND") or KINDS[0])
     arguments = parser.parse_args()
     try:
         match arguments.command:

@@ -64,6 +64,10 @@ class Api:
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
         return self._call("PATCH", f"{path}?{urlencode({'fieldManager': _MANAGER, 'force': 'true'})}", raw, _APPLY)
 
+    def merge(self, path: str, body: Object) -> Object:
+        """Change an object by a merge patch."""
+        return self._call("PATCH", path, json.dumps(body).encode(), "application/merge-patch+json")
+
     def delete(self, path: str) -> None:
         """Delete an object; one that is gone is fine."""
         try:
@@ -81,9 +85,13 @@ class Api:
         except OSError:
             return False
 
-    def watch(self, path: str, version: str, seconds: int) -> Iterator[tuple[str, Object]]:
-        """Yield (type, object) for changes after a resource version, for at most so many seconds."""
+    def watch(self, path: str, version: str, seconds: int, selector: str = "") -> Iterator[tuple[str, Object]]:
+        """Yield (type, object) for changes after a resource version, for at most so many seconds.
+
+        The label selector is encoded already.
+        """
         query = urlencode({"watch": "true", "resourceVersion": version, "timeoutSeconds": seconds})
+        query += f"&labelSelector={selector}" if selector else ""
         with self._connection(seconds + self.timeout) as connection:
             response = self._send(connection, "GET", f"{path}?{query}")
             while line := response.readline():

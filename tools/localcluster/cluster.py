@@ -17,8 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from tools import processes
+from tools.images import ensure_images
+from tools.localcluster import machine
 from tools.localcluster.models import STOP_SIGNALS, ClusterError, ClusterSpec, Layout, RedisEndpoint, State
 from tools.localcluster.pki import write_kubeconfig, write_private
+from tools.localcluster.real import IMAGES, RealKind
 from tools.localcluster.simulated import SimulatedKind
 from tools.pins import ROOT
 from tools.toolchain import Tools, ensure
@@ -58,15 +61,22 @@ class LocalCluster:
             ClusterError: The directory is in use or a component did not start.
             ToolError: A tool is missing and could not be built.
         """
-        tools = ensure(SimulatedKind.tool_names, say)
+        real = spec.kind == "real"
+        if real:
+            machine.check()
+        tools = ensure(RealKind.tool_names if real else SimulatedKind.tool_names, say)
+        images = ensure_images(IMAGES, tools, say) if real else {}
         layout = Layout(directory.absolute())
-        lock = _claim(layout)
+        lock = _claim(layout, keep=spec.keep)
         try:
             layout.create()
+            # A cluster that was kept is not running before it says so again.
+            layout.state.unlink(missing_ok=True)
             order = {
                 "spec": asdict(spec),
                 "owner": owner_pid,
                 "started": time.monotonic(),
+                "images": {name: str(file) for name, file in images.items()},
                 "binaries": {name: str(file) for name, file in tools.binaries.items()},
                 "data": [[tool, folder, str(path)] for (tool, folder), path in tools.data.items()],
             }
@@ -116,7 +126,13 @@ class LocalCluster:
 
     @property
     def redis(self) -> RedisEndpoint:
-        """Return the address and the users of Redis."""
+        """Return the address and the users of Redis.
+
+        Raises:
+            ClusterError: Redis is a pod, which has no address outside.
+        """
+        if self.state.redis is None:
+            raise ClusterError("the Redis of this cluster is a pod", "use redis_cli, or a port-forward")
         return self.state.redis
 
     def token_for(self, user: str) -> str:
@@ -135,6 +151,7 @@ class LocalCluster:
     def environment(self) -> dict[str, str]:
         """Return this process's environment, changed so that kubectl, helm and redis-cli use this cluster."""
         folder = self.directory / "home"
+        redis = {"REDISCLI_AUTH": self.state.redis.password} if self.state.redis else {}
         return {
             **os.environ,
             "PATH": self._tools().path(),
@@ -143,7 +160,7 @@ class LocalCluster:
             "HELM_CACHE_HOME": str(folder / "helm" / "cache"),
             "HELM_CONFIG_HOME": str(folder / "helm" / "config"),
             "HELM_DATA_HOME": str(folder / "helm" / "data"),
-            "REDISCLI_AUTH": self.redis.password,
+            **redis,
         }
 
     def tool(self, name: str, *argv: str, stdin: str | None = None) -> str:
@@ -171,6 +188,8 @@ class LocalCluster:
 
     def redis_cli(self, *argv: str) -> str:
         """Run redis-cli as the default user, and return its answer without the line end."""
+        if self.state.redis is None:
+            return self.kubectl("-n", "sessionctl", "exec", "sessionctl-redis-0", "--", "redis-cli", *argv).rstrip("\n")
         address = ("-h", self.redis.host, "-p", str(self.redis.port))
         return self.tool("redis-cli", *address, *argv).removesuffix("\n")
 
@@ -260,7 +279,7 @@ class LocalCluster:
         return answer.get("result")
 
 
-def _claim(layout: Layout) -> int:
+def _claim(layout: Layout, *, keep: bool) -> int:
     """Return the locked descriptor of an empty directory; the lock belongs to the cluster as long as it lives."""
     directory = layout.directory
     while True:
@@ -286,7 +305,7 @@ def _claim(layout: Layout) -> int:
     if left and not layout.marker.exists():
         os.close(lock)
         raise ClusterError(f"{directory} holds other files", "give a directory of its own, with CLUSTER_DIR")
-    for entry in left:
+    for entry in [] if keep else left:
         shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
     return lock
 

@@ -9,23 +9,33 @@ from tools.localcluster.api import Api
 from tools.localcluster.models import Component, Layout, Secrets
 from tools.localcluster.pki import USERS, write_kubeconfig, write_pki, write_tokens
 from tools.localcluster.ports import HOST, Ports
+from tools.localcluster.sandbox import NODE_IP, SERVICE_RANGE
 
 if TYPE_CHECKING:
     from tools.toolchain import Tools
 
-SERVICE_RANGE = "10.96.0.0/16"
+_NO_NODE_FLAGS = (
+    f"--bind-address={HOST}",
+    # A loopback address is refused as an endpoint of the Service "kubernetes", once a second, in the log.
+    "--endpoint-reconciler-type=none",
+)
 # Simultaneous wakes of hundreds of sessions wait for these clients otherwise.
 _CLIENT_RATE = ("--kube-api-qps=1000", "--kube-api-burst=2000")
 
 
 @dataclass(frozen=True)
 class ControlPlane:
-    """The inputs that every component's command line is made of."""
+    """The inputs that every component's command line is made of.
+
+    Attributes:
+        has_node: A kubelet runs, and pods reach the API server at the node's address.
+    """
 
     layout: Layout
     tools: Tools
     ports: Ports
     secrets: Secrets
+    has_node: bool = False
 
     @property
     def server(self) -> str:
@@ -41,8 +51,9 @@ class ControlPlane:
         return str(self.layout.pki / f"{user}.kubeconfig")
 
     def write_files(self) -> None:
-        """Write certificates, tokens and kubeconfigs."""
-        write_pki(self.layout.pki)
+        """Write certificates, tokens and kubeconfigs; the certificates of a cluster that was kept stay."""
+        if not (self.layout.pki / "sa.pub").exists():
+            write_pki(self.layout.pki)
         write_tokens(self.layout.pki / "tokens.csv", self.secrets)
         for user in USERS:
             file = self.layout.kubeconfig if user == "admin" else self.layout.pki / f"{user}.kubeconfig"
@@ -75,7 +86,6 @@ class ControlPlane:
         argv = (
             str(self.tools.binary("kube-apiserver")),
             f"--etcd-servers=http://{HOST}:{self.ports['etcd']}",
-            f"--bind-address={HOST}",
             f"--secure-port={self.ports['kube-apiserver']}",
             f"--tls-cert-file={pki / 'serving.crt'}",
             f"--tls-private-key-file={pki / 'serving.key'}",
@@ -87,13 +97,23 @@ class ControlPlane:
             "--authorization-mode=Node,RBAC",
             "--enable-admission-plugins=NodeRestriction",
             "--allow-privileged=true",
-            # A loopback address is refused as an endpoint of the Service "kubernetes", once a second, in the log.
-            "--endpoint-reconciler-type=none",
             "--max-requests-inflight=2000",
             "--max-mutating-requests-inflight=1000",
+            *(self._node_flags() if self.has_node else _NO_NODE_FLAGS),
         )
         api = self.api()
         return Component("kube-apiserver", argv, ready=lambda: api.is_healthy("/readyz"))
+
+    def _node_flags(self) -> tuple[str, ...]:
+        pki = self.layout.pki
+        return (
+            "--bind-address=0.0.0.0",
+            f"--advertise-address={NODE_IP}",
+            f"--kubelet-certificate-authority={pki / 'ca.crt'}",
+            f"--kubelet-client-certificate={pki / 'kubelet-client.crt'}",
+            f"--kubelet-client-key={pki / 'kubelet-client.key'}",
+            "--kubelet-preferred-address-types=InternalIP",
+        )
 
     def _controller_manager(self) -> Component:
         return self._client_component(

@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-Kind = Literal["simulated"]
+Kind = Literal["simulated", "real"]
 # The name of the volume provisioner, in storage classes and claims.
 PROVISIONER = "sessionctl.dev/local"
 # What makes a supervisor take its cluster down.
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-KINDS: tuple[Kind, ...] = ("simulated",)
+KINDS: tuple[Kind, ...] = ("simulated", "real")
 
 
 class ClusterError(ToolError):
@@ -30,12 +30,15 @@ class ClusterSpec:
     """What to start.
 
     Attributes:
-        kind: "simulated": real control plane, KEDA and Redis; nodes and pods are KWOK's.
-        nodes: Number of nodes.
+        kind: "simulated": real control plane, KEDA and Redis; nodes and pods are KWOK's. "real": one node, whose pods
+            run, all of it in namespaces with no way out; Redis is a pod. Needs root.
+        nodes: Number of simulated nodes.
+        keep: The directory outlives the processes, however they end, and a start in it goes on with what is there.
     """
 
     kind: Kind = "simulated"
     nodes: int = 3
+    keep: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,16 @@ class Layout:
         return self.directory / "kubeconfig"
 
     @property
+    def secrets(self) -> Path:
+        """Return the file of what a cluster that is kept must find again."""
+        return self.pki / "secrets.json"
+
+    @property
+    def node(self) -> Path:
+        """Return the folder of containerd's and kubelet's files."""
+        return self.directory / "node"
+
+    @property
     def volumes(self) -> Path:
         """Return the folder with a folder per PersistentVolume."""
         return self.directory / "volumes"
@@ -121,7 +134,7 @@ class Layout:
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.directory.chmod(0o700)
         self.marker.touch()
-        for folder in (self.pki, self.volumes, self.directory / "data", self.directory / "logs"):
+        for folder in (self.pki, self.node, self.volumes, self.directory / "data", self.directory / "logs"):
             folder.mkdir(exist_ok=True)
 
 
@@ -148,6 +161,7 @@ class State:
     """What `attach` has to know of a running cluster.
 
     Attributes:
+        redis: None where Redis is a pod of the platform chart.
         seconds: Component or step -> seconds from the call of `start` until it was ready.
     """
 
@@ -155,7 +169,7 @@ class State:
     supervisor: int
     supervisor_ticks: int
     server: str
-    redis: RedisEndpoint
+    redis: RedisEndpoint | None
     tokens: dict[str, str]
     binaries: dict[str, str]
     seconds: dict[str, float]
@@ -167,4 +181,4 @@ class State:
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> Self:
         """Read what `to_json` wrote."""
-        return cls(**{**raw, "redis": RedisEndpoint(**raw["redis"])})
+        return cls(**{**raw, "redis": RedisEndpoint(**raw["redis"]) if raw["redis"] else None})

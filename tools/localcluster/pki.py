@@ -12,6 +12,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from tools.localcluster.sandbox import NODE_IP, NODE_NAME
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -26,6 +28,8 @@ USERS = {
     "keda": ("keda-operator", "system:masters"),
     "kwok": ("kwok", "system:masters"),
     "provisioner": ("provisioner", "system:masters"),
+    "kubelet": (f"system:node:{NODE_NAME}", "system:nodes"),
+    "kube-proxy": ("system:kube-proxy", ""),
 }
 _LIFETIME = dt.timedelta(days=3650)
 _NAMES = (
@@ -35,21 +39,29 @@ _NAMES = (
     "kubernetes.default.svc",
     "kubernetes.default.svc.cluster.local",
 )
-_ADDRESSES = ("127.0.0.1", "10.96.0.1")
+_ADDRESSES = ("127.0.0.1", "10.96.0.1", NODE_IP)
 
 
 def write_pki(pki: Path) -> None:
-    """Write ca, serving and sa key pairs, and KEDA's self-signed certificate folder."""
+    """Write ca, serving, kubelet and sa key pairs, and KEDA's self-signed certificate folder."""
     authority_key, authority = _self_signed("sessionctl-local-ca", is_authority=True)
     write_private(pki / "ca.crt", _pem(authority))
-    serving_key = ec.generate_private_key(ec.SECP256R1())
-    serving = (
-        _certificate("kube-apiserver", serving_key.public_key(), authority.subject)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False)
-        .sign(authority_key, hashes.SHA256())
-    )
-    write_private(pki / "serving.crt", _pem(serving))
-    write_private(pki / "serving.key", _key_pem(serving_key))
+    for file, name, group in (
+        ("serving", "kube-apiserver", ""),
+        ("kubelet", NODE_NAME, ""),
+        # What the API server shows to kubelet when somebody asks for logs or a port-forward.
+        ("kubelet-client", "kube-apiserver", "system:masters"),
+    ):
+        key = ec.generate_private_key(ec.SECP256R1())
+        signed = (
+            _certificate(_subject(name, group), key.public_key(), authority.subject)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False
+            )
+            .sign(authority_key, hashes.SHA256())
+        )
+        write_private(pki / f"{file}.crt", _pem(signed))
+        write_private(pki / f"{file}.key", _key_pem(key))
     account_key = ec.generate_private_key(ec.SECP256R1())
     write_private(pki / "sa.key", _key_pem(account_key))
     public = account_key.public_key()
@@ -94,21 +106,21 @@ def write_private(file: Path, content: bytes) -> None:
 
 def _self_signed(name: str, *, is_authority: bool) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
     key = ec.generate_private_key(ec.SECP256R1())
-    builder = _certificate(name, key.public_key(), _subject(name))
+    builder = _certificate(_subject(name), key.public_key(), _subject(name))
     if is_authority:
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     return key, builder.sign(key, hashes.SHA256())
 
 
-def _certificate(name: str, key: ec.EllipticCurvePublicKey, issuer: x509.Name) -> x509.CertificateBuilder:
+def _certificate(subject: x509.Name, key: ec.EllipticCurvePublicKey, issuer: x509.Name) -> x509.CertificateBuilder:
     # A minute back, for clocks that were set in between.
     start = dt.datetime.now(dt.UTC) - dt.timedelta(minutes=1)
     names: list[x509.GeneralName] = [x509.DNSName(host) for host in _NAMES]
     names += [x509.IPAddress(ipaddress.ip_address(address)) for address in _ADDRESSES]
     return (
         x509.CertificateBuilder()
-        .subject_name(_subject(name))
+        .subject_name(subject)
         .issuer_name(issuer)
         .public_key(key)
         .serial_number(x509.random_serial_number())
@@ -118,8 +130,9 @@ def _certificate(name: str, key: ec.EllipticCurvePublicKey, issuer: x509.Name) -
     )
 
 
-def _subject(name: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+def _subject(name: str, group: str = "") -> x509.Name:
+    groups = [x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, group)] if group else []
+    return x509.Name([*groups, x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
 
 
 def _pem(certificate: x509.Certificate) -> bytes:

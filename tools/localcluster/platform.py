@@ -19,11 +19,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tools.localcluster.cluster import LocalCluster
+    from tools.localcluster.models import RedisEndpoint
 
 CHART = ROOT / "charts" / "platform"
 RELEASE = "sessionctl"
 NAMESPACE = "sessionctl"
 _REDIS_SECRET = "sessionctl-external-redis"
+# Dozens of sessions share one small machine.
+_SMALL = {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}}
+_VOLUME = {"size": "1Gi"}
 
 
 def write_placeholder_charts(chart: Path = CHART) -> list[Path]:
@@ -54,17 +58,38 @@ def install_platform(cluster: LocalCluster, values: Mapping[str, Any]) -> None:
         ClusterError: Helm or kubectl refused.
     """
     write_placeholder_charts()
-    redis = cluster.redis
-    cluster.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(_namespace_and_secret(cluster)))
-    local: dict[str, Any] = {
-        "keda": {"enabled": False},
-        "nginx-ingress": {"enabled": False},
+    if cluster.state.kind == "real":
+        local = _with_real_pods()
+    else:
+        cluster.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(_namespace_and_secret(cluster)))
+        local = _with_simulated_pods(cluster.redis)
+    engines = {"keda": {"enabled": False}, "nginx-ingress": {"enabled": False}}
+    # JSON is YAML to Helm.
+    merged = json.dumps(_merge(_merge(engines, local), values))
+    argv = ("upgrade", "--install", RELEASE, str(CHART), "--namespace", NAMESPACE, "--create-namespace", "-f", "-")
+    cluster.tool("helm", *argv, stdin=merged)
+    if cluster.state.kind == "real":
+        cluster.kubectl("-n", NAMESPACE, "rollout", "status", "statefulset/sessionctl-redis", "--timeout=120s")
+
+
+def _with_simulated_pods(redis: RedisEndpoint) -> dict[str, Any]:
+    return {
         "redis": {"enabled": False},
         "externalRedis": {"host": redis.host, "port": redis.port, "existingSecret": _REDIS_SECRET},
+        # Simulated pods serve nothing that could be asked.
+        "config": {"idle": {"probe": "none"}},
     }
-    # JSON is YAML to Helm.
-    merged = json.dumps(_merge(local, values))
-    cluster.tool("helm", "upgrade", "--install", RELEASE, str(CHART), "--namespace", NAMESPACE, "-f", "-", stdin=merged)
+
+
+def _with_real_pods() -> dict[str, Any]:
+    return {
+        "redis": {"image": _image("redis")},
+        "config": {"sessions": {"values": {"image": _image("workspace"), "resources": _SMALL, "persistence": _VOLUME}}},
+    }
+
+
+def _image(name: str) -> dict[str, str]:
+    return {"repository": f"localhost/sessionctl/{name}", "tag": "dev", "pullPolicy": "Never"}
 
 
 def _namespace_and_secret(cluster: LocalCluster) -> dict[str, Any]:

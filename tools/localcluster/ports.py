@@ -22,9 +22,12 @@ class Ports:
 
     def __init__(self) -> None:
         self._held: dict[str, socket.socket] = {}
+        self._fixed: dict[str, int] = {}
 
     def __getitem__(self, name: str) -> int:
         """Return the port of this name, chosen at its first use."""
+        if name in self._fixed:
+            return self._fixed[name]
         if name not in self._held:
             self._held[name] = _reserve()
         port: int = self._held[name].getsockname()[1]
@@ -40,6 +43,16 @@ class Ports:
         """Give all ports back; names get new ones."""
         while self._held:
             self._held.popitem()[1].close()
+
+    def fix(self, name: str, port: int) -> None:
+        """Give a name the port that somebody else chose and holds."""
+        self._fixed[name] = port
+
+
+def listen() -> socket.socket:
+    """Return a socket that listens on a free port."""
+    with _reserve() as reserved:
+        return socket.create_server(reserved.getsockname(), backlog=512)
 
 
 def _reserve() -> socket.socket:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-import urllib.request
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import yaml
 
-from tools.localcluster.api import Api, ApiError, Object
-from tools.localcluster.models import PROVISIONER, ClusterSpec, Component, RedisEndpoint, Step
+from tools.localcluster.api import ApiError, Object
+from tools.localcluster.engines import answers, create_first_objects, engines, has_condition
+from tools.localcluster.models import ClusterSpec, Component, RedisEndpoint, Step
 from tools.localcluster.ports import HOST
 from tools.localcluster.redis import redis_component
-from tools.pins import CLUSTER_TOOLS, ROOT
+from tools.pins import CLUSTER_TOOLS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
 
     from tools.localcluster.control_plane import ControlPlane
 
-SESSIONS_NAMESPACE = "sessions"
-_CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 _CAPACITY = {"cpu": "1000", "memory": "4Ti", "ephemeral-storage": "10Ti", "pods": "5000"}
 # The workers that play a pod's life; four of them were the bottleneck of 300 simultaneous wakes.
 _POD_WORKERS = 32
@@ -46,11 +43,8 @@ class SimulatedKind:
             *plane.components(),
             redis_component(plane.layout, plane.tools.binary("redis-server"), self.redis),
             self._kwok(),
-            self._provisioner(),
-            self._keda(),
-            Step("crds", self._install_crds, after=("kube-apiserver",)),
+            *engines(plane),
             Step("objects", self._create_objects, after=("kube-apiserver",)),
-            Step("accounts", self._wait_for_accounts, after=("kube-controller-manager",)),
         ]
 
     def _kwok(self) -> Component:
@@ -72,52 +66,12 @@ class SimulatedKind:
             "kwok",
             argv,
             after=("objects",),
-            ready=lambda: _answers(f"http://{address}/healthz") and self._nodes_ready(),
+            ready=lambda: answers(f"http://{address}/healthz") and self._nodes_ready(),
         )
-
-    def _provisioner(self) -> Component:
-        plane = self.plane
-        module = "tools.localcluster.provisioner"
-        argv = (sys.executable, "-m", module, plane.kubeconfig("provisioner"), str(plane.layout.volumes))
-        return Component("provisioner", argv, env={"PYTHONPATH": str(ROOT)}, after=("objects",))
-
-    def _keda(self) -> Component:
-        plane = self.plane
-        metrics, probe, grpc = (f"{HOST}:{plane.ports[name]}" for name in ("keda-metrics", "keda-probe", "keda-grpc"))
-        argv = (
-            str(plane.tools.binary("keda")),
-            f"--cert-dir={plane.layout.pki / 'keda'}",
-            f"--metrics-bind-address={metrics}",
-            f"--health-probe-bind-address={probe}",
-            f"--metrics-service-bind-address={grpc}",
-            "--kube-api-qps=200",
-            "--kube-api-burst=400",
-        )
-        env = {
-            "KUBECONFIG": plane.kubeconfig("keda"),
-            "WATCH_NAMESPACE": SESSIONS_NAMESPACE,
-            "KEDA_CLUSTER_OBJECT_NAMESPACE": "keda",
-            "POD_NAMESPACE": "keda",
-            "KEDA_SCALEDOBJECT_CTRL_MAX_RECONCILES": "20",
-        }
-        return Component("keda", argv, env=env, after=("crds",), ready=lambda: _answers(f"http://{probe}/readyz"))
-
-    def _install_crds(self) -> None:
-        api = self.plane.api()
-        names = []
-        for file in sorted(self.plane.tools.data["keda", "crds"].glob("*.yaml")):
-            # keda.sh_scaledobjects.yaml -> scaledobjects.keda.sh, without parsing 667 KB of YAML.
-            group, plural = file.stem.split("_")
-            names.append(f"{plural}.{group}")
-            # Server-side: one of them is larger than what the client-side annotation may hold.
-            api.apply(f"{_CRDS}/{names[-1]}", file.read_bytes())
-        for name in names:
-            _wait_for_condition(api, f"{_CRDS}/{name}", "Established")
 
     def _create_objects(self) -> None:
         api = self.plane.api()
-        api.apply("/api/v1/namespaces/keda", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "keda"}})
-        api.apply("/apis/storage.k8s.io/v1/storageclasses/local", _storage_class())
+        create_first_objects(api)
         for number in range(1, self.spec.nodes + 1):
             node = _node(f"node-{number}")
             api.apply(f"/api/v1/nodes/node-{number}", node)
@@ -128,55 +82,7 @@ class SimulatedKind:
             nodes = self.plane.api().get("/api/v1/nodes")["items"]
         except (OSError, ApiError):
             return False
-        return all(_has_condition(node, "Ready") for node in nodes)
-
-    def _wait_for_accounts(self) -> None:
-        """Wait until the controller manager works: without a default account no pod can be created."""
-        api = self.plane.api()
-        collection = "/api/v1/serviceaccounts"
-        first = api.get(collection)
-        if not _default_accounts(first["items"]):
-            for _, account in api.watch(collection, first["metadata"]["resourceVersion"], seconds=60):
-                if _default_accounts([account]):
-                    return
-
-
-def _default_accounts(accounts: list[Object]) -> list[Object]:
-    return [account for account in accounts if account["metadata"]["name"] == "default"]
-
-
-def _wait_for_condition(api: Api, path: str, condition: str) -> None:
-    collection, _, name = path.rpartition("/")
-    found = api.get(path)
-    if _has_condition(found, condition):
-        return
-    for _, changed in api.watch(collection, found["metadata"]["resourceVersion"], seconds=60):
-        if changed["metadata"]["name"] == name and _has_condition(changed, condition):
-            return
-
-
-def _has_condition(found: Object, condition: str) -> bool:
-    conditions = found.get("status", {}).get("conditions") or []
-    return any(each["type"] == condition and each["status"] == "True" for each in conditions)
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=1):
-            return True
-    except OSError:
-        return False
-
-
-def _storage_class() -> Object:
-    return {
-        "apiVersion": "storage.k8s.io/v1",
-        "kind": "StorageClass",
-        "metadata": {"name": "local", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
-        "provisioner": PROVISIONER,
-        "reclaimPolicy": "Delete",
-        "volumeBindingMode": "WaitForFirstConsumer",
-    }
+        return all(has_condition(node, "Ready") for node in nodes)
 
 
 def _node(name: str) -> Object:

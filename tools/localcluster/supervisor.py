@@ -2,6 +2,7 @@
 
 Every other process of the cluster is its child and is killed by the kernel when it ends. It ends, and removes the
 directory, on SIGTERM, on the command `stop`, and when the owner that it was given dies, however that happens.
+For real pods it is the first process of the cluster's namespaces, and a keeper outside answers to its pid.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ import shutil
 import signal
 import sys
 import time
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tools import processes
+from tools.localcluster import machine, sandbox
 from tools.localcluster.children import Children
 from tools.localcluster.control_plane import ControlPlane
 from tools.localcluster.models import (
@@ -32,39 +35,64 @@ from tools.localcluster.models import (
     Step,
 )
 from tools.localcluster.pki import USERS, write_private
-from tools.localcluster.ports import HOST, Ports
+from tools.localcluster.ports import HOST, Ports, listen
+from tools.localcluster.real import RealKind
+from tools.localcluster.relay import Relay
 from tools.localcluster.simulated import SimulatedKind
 from tools.toolchain import Tools
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    import socket
+    from collections.abc import Callable, Mapping
 
 _ATTEMPTS = 3
 _PORT_TAKEN = "address already in use"
 
 
+@dataclass(frozen=True)
+class Outside:
+    """What a supervisor has of the world, gathered before it may be in namespaces of its own.
+
+    Attributes:
+        pid: What it is known by, with its start.
+        owner: Descriptor of the process whose end is the cluster's; None: there is none.
+        listener: Where callers reach the API server of a cluster with a network of its own.
+        keeper: Reads end-of-file when the process that keeps the namespaces is gone.
+    """
+
+    pid: int
+    ticks: int
+    owner: int | None
+    listener: socket.socket | None = None
+    keeper: int | None = None
+
+
 class Supervisor:
     """Starts a cluster, serves commands on a socket in its directory, and takes everything down again."""
 
-    def __init__(self, layout: Layout, order: Mapping[str, Any]) -> None:
+    def __init__(self, layout: Layout, order: Mapping[str, Any], outside: Outside) -> None:
         self._layout = layout
+        self._outside = outside
         self._spec = ClusterSpec(**order["spec"])
+        self._images = {name: Path(file) for name, file in order["images"].items()}
         data = {(tool, folder): Path(path) for tool, folder, path in order["data"]}
         self._tools = Tools({name: Path(file) for name, file in order["binaries"].items()}, data)
         self._children = Children(layout)
         self._started: float = order["started"]
         self._seconds: dict[str, float] = {}
         self._over = asyncio.Event()
-        self._owner: int | None = None
+        self._owner = outside.owner
 
-    async def run(self, owner: int | None, answer: int) -> None:
+    async def run(self, answer: int) -> None:
         """Live from start to teardown; write one JSON line to the descriptor when the start succeeded or failed."""
         loop = asyncio.get_running_loop()
         for signum in STOP_SIGNALS:
             loop.add_signal_handler(signum, self._over.set)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         loop.add_signal_handler(signal.SIGCHLD, self._children.reap_orphans)
-        self._watch_owner(owner)
+        for descriptor in (self._owner, self._outside.keeper):
+            if descriptor is not None:
+                loop.add_reader(descriptor, self._over.set)
         over = asyncio.create_task(self._over.wait())
         try:
             with Ports() as ports:
@@ -80,17 +108,6 @@ class Supervisor:
                         await over
         finally:
             self._children.end_all()
-            shutil.rmtree(self._layout.directory, ignore_errors=True)
-
-    def _watch_owner(self, owner: int | None) -> None:
-        if owner is None:
-            return
-        try:
-            self._owner = os.pidfd_open(owner)
-        except ProcessLookupError:
-            self._over.set()
-            return
-        asyncio.get_running_loop().add_reader(self._owner, self._over.set)
 
     def _disown(self) -> None:
         if self._owner is not None:
@@ -99,14 +116,17 @@ class Supervisor:
             self._owner = None
 
     async def _start(self, ports: Ports) -> None:
-        secrets = Secrets.generate(tuple(USERS))
+        secrets = find_secrets(self._layout)
+        if listener := self._outside.listener:
+            # The same port inside and outside, so that one kubeconfig serves both.
+            port = listener.getsockname()[1]
+            ports.fix("kube-apiserver", port)
+            await Relay(HOST, port).serve(listener)
         for attempt in range(1, _ATTEMPTS + 1):
-            redis = RedisEndpoint(
-                HOST, ports["redis"], "default", secrets.redis_password, "keda", secrets.keda_password
-            )
-            plane = ControlPlane(self._layout, self._tools, ports, secrets)
+            plane = ControlPlane(self._layout, self._tools, ports, secrets, has_node=self._spec.kind == "real")
+            redis, plan = self._plan(plane)
             try:
-                await self._carry_out(list(SimulatedKind(self._spec, plane, redis).plan()))
+                await self._carry_out(plan)
             except ExceptionGroup as group:
                 port_error = next((error for error in group.exceptions if _PORT_TAKEN in str(error).lower()), None)
                 if port_error is None or attempt == _ATTEMPTS:
@@ -119,6 +139,13 @@ class Supervisor:
             ports.release()
             shutil.rmtree(self._layout.directory / "data")
             self._layout.create()
+
+    def _plan(self, plane: ControlPlane) -> tuple[RedisEndpoint | None, list[Component | Step]]:
+        if self._spec.kind == "real":
+            return None, list(RealKind(plane, self._images).plan())
+        secrets, port = plane.secrets, plane.ports["redis"]
+        redis = RedisEndpoint(HOST, port, "default", secrets.redis_password, "keda", secrets.keda_password)
+        return redis, list(SimulatedKind(self._spec, plane, redis).plan())
 
     async def _carry_out(self, plan: list[Component | Step]) -> None:
         """Start and do everything, each as soon as what it needs is ready."""
@@ -141,12 +168,11 @@ class Supervisor:
             for item in plan:
                 group.create_task(carry_out(item))
 
-    def _write_state(self, plane: ControlPlane, redis: RedisEndpoint) -> None:
-        pid = os.getpid()
+    def _write_state(self, plane: ControlPlane, redis: RedisEndpoint | None) -> None:
         state = State(
             kind=self._spec.kind,
-            supervisor=pid,
-            supervisor_ticks=processes.start_ticks(pid) or 0,
+            supervisor=self._outside.pid,
+            supervisor_ticks=self._outside.ticks,
             server=plane.server,
             redis=redis,
             tokens=plane.secrets.tokens,
@@ -202,15 +228,65 @@ def _answer(descriptor: int, answer: Mapping[str, Any]) -> None:
         os.close(descriptor)
 
 
-def main() -> None:
+def find_secrets(layout: Layout) -> Secrets:
+    """Return the secrets of a cluster that was kept, or new ones, which are kept from now on."""
+    try:
+        return Secrets(**json.loads(layout.secrets.read_text()))
+    except FileNotFoundError:
+        secrets = Secrets.generate(tuple(USERS))
+        write_private(layout.secrets, json.dumps(asdict(secrets)).encode())
+        return secrets
+
+
+def _run_inside(
+    layout: Layout, order: Mapping[str, Any], outside: Outside, answer: int, tidy: Callable[[], None]
+) -> int:
+    """Run a supervisor as the first process of namespaces of its own."""
+    try:
+        machine.check()
+        # Open until both processes are gone, and the lock with it.
+        machine.claim()
+    except ClusterError as error:
+        _answer(answer, {"ok": False, "error": str(error)})
+        shutil.rmtree(layout.directory, ignore_errors=True)
+        return 1
+
+    def work(inside: sandbox.Inside) -> None:
+        known = replace(outside, listener=inside.listener, keeper=inside.keeper)
+        asyncio.run(Supervisor(layout, order, known).run(answer))
+
+    return sandbox.enter(layout, listen(), work, tidy)
+
+
+def main() -> int:
     """Run the supervisor of the directory on the command line."""
     processes.become_subreaper()
     layout, answer = Layout(Path(sys.argv[1])), int(sys.argv[2])
     # Outside the directory that it removes in the end.
     os.chdir("/")
     order = json.loads((layout.directory / "order.json").read_text())
-    asyncio.run(Supervisor(layout, order).run(order["owner"], answer))
+    spec = ClusterSpec(**order["spec"])
+
+    def tidy() -> None:
+        if not spec.keep:
+            shutil.rmtree(layout.directory, ignore_errors=True)
+        if spec.kind == "real":
+            machine.release()
+
+    try:
+        owner = None if order["owner"] is None else os.pidfd_open(order["owner"])
+    except ProcessLookupError:
+        tidy()
+        return 1
+    outside = Outside(os.getpid(), processes.start_ticks(os.getpid()) or 0, owner)
+    if spec.kind == "real":
+        return _run_inside(layout, order, outside, answer, tidy)
+    try:
+        asyncio.run(Supervisor(layout, order, outside).run(answer))
+    finally:
+        tidy()
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,0 +1,45 @@
+"""One real node for all tests of this folder: a machine has room for one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.node.workspaces import PROFILES, Workspaces
+from tests.support.sessionctl_cli import Cli
+from tests.tools.conftest import script
+from tools.errors import ToolError
+from tools.localcluster import ClusterSpec, LocalCluster, machine
+
+__all__ = ["script"]
+
+
+@pytest.fixture(scope="session")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+    """A cluster with real pods and the platform chart, Redis as a pod; KEDA lets nothing sleep before a sweep."""
+    if (reason := machine.why_not()) and not os.environ.get("CI"):
+        pytest.skip(reason)
+    directory = tmp_path_factory.mktemp("node") / "cluster"
+    try:
+        started = LocalCluster.start(ClusterSpec(kind="real", keep=True), directory, os.getpid())
+    except ToolError as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(error))
+    try:
+        started.install_platform({"profiles": PROFILES})
+        yield started
+    finally:
+        started.stop()
+
+
+@pytest.fixture
+def workspaces(node: LocalCluster) -> Iterator[Workspaces]:
+    """Sessions on the node; those that a test made are gone after it."""
+    found = Workspaces(node, Cli.on(node))
+    # Opens the gate, also after a test that killed Redis with everything else.
+    found.sweep()
+    yield found
+    found.purge_all()

@@ -1,0 +1,86 @@
+"""The real kind: the same control plane and KEDA, and one node whose pods run, in namespaces of its own."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from tools.localcluster.engines import create_first_objects, engines, wait_for_condition
+from tools.localcluster.models import ClusterError, Component, Step
+from tools.localcluster.node import Node
+from tools.localcluster.sandbox import NODE_NAME
+from tools.pins import CLUSTER_TOOLS, NODE_TOOLS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from tools.localcluster.control_plane import ControlPlane
+
+# What its pods run; each is imported at the start, because there is no registry to pull from.
+IMAGES: Final = ("pause", "coredns", "redis", "workspace")
+_COREDNS: Final = Path(__file__).with_name("coredns.yaml")
+_DNS: Final = "/apis/apps/v1/namespaces/kube-system/deployments/coredns"
+
+
+@dataclass(frozen=True)
+class RealKind:
+    """Processes and first objects of a cluster with real pods.
+
+    Attributes:
+        images: Name of an image -> its archive.
+    """
+
+    plane: ControlPlane
+    images: Mapping[str, Path]
+
+    # Redis runs as a pod of the platform chart.
+    tool_names = tuple(name for name in (*CLUSTER_TOOLS, *NODE_TOOLS) if name not in {"kwok", "redis"})
+
+    def plan(self) -> Sequence[Component | Step]:
+        """Write the files of all components and return what has to be started and done."""
+        plane = self.plane
+        plane.write_files()
+        node = Node(plane)
+        return [
+            *plane.components(),
+            *node.components(),
+            *engines(plane, keda_after=("dns",)),
+            Step("images", lambda: self._import_images(node), after=("containerd",)),
+            Step("objects", self._create_objects, after=("kube-apiserver",)),
+            Step("node", lambda: wait_for_condition(plane.api(), f"/api/v1/nodes/{NODE_NAME}", "Ready"), ("kubelet",)),
+            Step("dns", lambda: wait_for_condition(plane.api(), _DNS, "Available"), ("objects", "node", "kube-proxy")),
+        ]
+
+    def _import_images(self, node: Node) -> None:
+        for archive in self.images.values():
+            import_image(self.plane.tools.binary("ctr"), node.socket, archive)
+
+    def _create_objects(self) -> None:
+        create_first_objects(self.plane.api())
+        kubectl = self.plane.tools.binary("kubectl")
+        argv: list[str | Path] = [
+            kubectl,
+            f"--kubeconfig={self.plane.layout.kubeconfig}",
+            "apply",
+            "--server-side",
+            "-f",
+            str(_COREDNS),
+        ]
+        _run(argv)
+
+
+def import_image(ctr: Path, socket: Path, archive: Path) -> None:
+    """Put an image archive into containerd, where it replaces an image of the same name.
+
+    Raises:
+        ClusterError: containerd refused it.
+    """
+    _run([ctr, "--address", str(socket), "--namespace", "k8s.io", "images", "import", "--local", str(archive)])
+
+
+def _run(argv: Sequence[str | Path]) -> None:
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise ClusterError(f"{Path(argv[0]).name} failed: {done.stderr.strip()[-500:]}", "")
