@@ -2,15 +2,18 @@
 
     SessionctlError                 internal
     ├─ InvalidRequestError          invalid_request
-    │  └─ ConfigurationError        invalid_configuration
+    │  ├─ ConfigurationError        invalid_configuration
+    │  └─ TooLargeError             too_large
     ├─ NotFoundError                not_found
     ├─ ConflictError                conflict
     │  └─ DemandGateClosedError     demand_gate_closed
     ├─ ForbiddenError               forbidden
+    │  └─ UnauthenticatedError      unauthenticated
     ├─ DependencyError              dependency_failed
     │  ├─ HelmError                 helm_failed
     │  ├─ ClusterError              cluster_failed
-    │  └─ StoreError                store_failed
+    │  ├─ StoreError                store_failed
+    │  └─ UnavailableError          unavailable
     └─ DeadlineExceededError        deadline_exceeded
 
 The edges translate ``code`` to HTTP statuses and exit codes, each in one table. A subclass exists
@@ -45,6 +48,12 @@ class ConfigurationError(InvalidRequestError):
     code: ClassVar[str] = "invalid_configuration"
 
 
+class TooLargeError(InvalidRequestError):
+    """The request is larger than anybody may send."""
+
+    code: ClassVar[str] = "too_large"
+
+
 class NotFoundError(SessionctlError):
     """The named thing does not exist."""
 
@@ -67,6 +76,12 @@ class ForbiddenError(SessionctlError):
     """The caller may not do this."""
 
     code: ClassVar[str] = "forbidden"
+
+
+class UnauthenticatedError(ForbiddenError):
+    """The caller did not show the right credential."""
+
+    code: ClassVar[str] = "unauthenticated"
 
 
 class DependencyError(SessionctlError):
@@ -99,6 +114,12 @@ class StoreError(DependencyError):
     """Redis is unreachable or refused."""
 
     code: ClassVar[str] = "store_failed"
+
+
+class UnavailableError(DependencyError):
+    """It cannot be done at this moment; the same request may be sent again as it is."""
+
+    code: ClassVar[str] = "unavailable"
 
 
 class DeadlineExceededError(SessionctlError):

@@ -245,3 +245,12 @@ class PlatformDocuments:
     namespace: str
     config: str
     platform: str
+
+
+class MessageOutcome(StrEnum):
+    """How a chat message ended; each accepted one ends in exactly one of these (DESIGN 1)."""
+
+    DONE = "done"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+    CANCELLED = "cancelled"

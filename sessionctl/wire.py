@@ -1,13 +1,13 @@
-"""The shapes that leave sessionctl: the CLI's JSON and YAML, the HTTP API (DESIGN 6), the agent's protocol (7)."""
+"""The shapes that leave sessionctl: the CLI's JSON and YAML, the HTTP API (DESIGN 6), the protocol of the agent (7)."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, JsonValue, RootModel
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, RootModel
 
-from sessionctl.models import SessionStatus
+from sessionctl.models import MessageOutcome, SessionStatus
 
 
 class _Shape(BaseModel):
@@ -124,3 +124,64 @@ class AgentActivity(BaseModel):
     """How long ago somebody typed."""
     editor_connected: float | None = None
     """How long the oldest open editor connection has been there."""
+
+
+MAX_LINE_BYTES: Final = 64 * 1024
+"""No line of an agent's answer is longer, its newline included."""
+MAX_AGENT_REQUEST_BYTES: Final = 1024 * 1024
+"""No request to an agent has a longer body."""
+
+MessageId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,127}$")]
+
+
+class MessageRequest(_Shape):
+    """``POST /v1/messages`` of the agent; the same id again asks for the same answer (DESIGN 7)."""
+
+    id: MessageId
+    message: str = Field(min_length=1)
+    user_id: str = Field(min_length=1, max_length=256)
+
+
+class MessageResume(_Shape):
+    """Query of ``POST /v1/messages``: the answer is wanted from line ``from_seq`` if ``attempt`` is still the last."""
+
+    from_seq: int = Field(default=1, ge=1)
+    attempt: int = Field(default=1, ge=1)
+
+
+class MessageDelta(_Shape):
+    """A line of the agent's answer: the next piece of the reply.
+
+    ``seq`` counts the lines of one attempt from 1. A line of a later attempt replaces all lines of earlier ones.
+    """
+
+    seq: int
+    attempt: int
+    delta: str
+
+
+class MessageEnd(_Shape):
+    """The last line of the agent's answer; an answer without it was cut off and may be asked for again."""
+
+    seq: int
+    attempt: int
+    outcome: MessageOutcome
+    reason: str | None = None
+
+
+class FieldProblem(_Shape):
+    """What is wrong with one field of a request; ``field`` is its path, empty for the request as a whole."""
+
+    field: str
+    message: str
+
+
+class Problem(_Shape):
+    """Every error answer, as ``application/problem+json`` (RFC 9457); ``code`` is stable."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    code: str
+    detail: str
+    errors: tuple[FieldProblem, ...] = ()

@@ -1,0 +1,77 @@
+"""The conversation as the user sees it: each message and its reply, one JSON object a line."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING
+
+from sessionctl.agent.clock import now
+from sessionctl.agent.files import last_lines, open_to_append, parse_line, storage_errors, sync_folder, write_all
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sessionctl.agent.records import Recorded
+    from sessionctl.models import JsonObject
+
+
+class Conversation:
+    """``conversation.jsonl``, written to its end only."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    @storage_errors()
+    def prepare(self) -> None:
+        """Make the file, and repair its last line."""
+        fresh = not self._file.exists()
+        os.close(open_to_append(self._file, create=True))
+        if fresh:
+            sync_folder(self._file.parent)
+
+    @storage_errors()
+    def add(self, recorded: Recorded) -> None:
+        """Append the pair of a message that ended, or what of it is missing.
+
+        Pairs are written one after the other, so what is there of this one can only stand at the end.
+        """
+        descriptor = open_to_append(self._file, create=True)
+        try:
+            there = [parse_line(line) or {} for line in last_lines(descriptor, 2)]
+            known = {(entry.get("id"), entry.get("role")) for entry in there if _is_key(entry)}
+            missing = [entry for entry in _pair(recorded) if (entry["id"], entry["role"]) not in known]
+            text = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in missing)
+            write_all(descriptor, text.encode())
+        finally:
+            os.close(descriptor)
+
+    @storage_errors()
+    def sync(self) -> None:
+        """Make durable what was added."""
+        descriptor = os.open(self._file, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _is_key(entry: JsonObject) -> bool:
+    return isinstance(entry.get("id"), str) and isinstance(entry.get("role"), str)
+
+
+def _pair(recorded: Recorded) -> list[JsonObject]:
+    start, end = recorded.start, recorded.end
+    asked: JsonObject = {
+        "id": start.id,
+        "role": "user",
+        "user_id": start.user_id,
+        "text": start.message,
+        "at": start.at,
+    }
+    reply: JsonObject = {"id": start.id, "role": "assistant", "text": recorded.reply, "at": now()}
+    if end is not None:
+        reply["outcome"] = end.outcome
+        if end.reason is not None:
+            reply["reason"] = end.reason
+    return [asked, reply]

@@ -1,0 +1,185 @@
+"""Runs messages one at a time and gives each exactly one outcome, whatever dies (DESIGN 7)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Final
+
+from sessionctl.agent.lines import split
+from sessionctl.agent.policy import AfterCut, after_a_cut
+from sessionctl.agent.records import Start, hash_of
+from sessionctl.agent.running import Progress, Running, join, replay
+from sessionctl.errors import ConflictError, UnavailableError
+from sessionctl.models import MessageOutcome
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from sessionctl.agent.conversation import Conversation
+    from sessionctl.agent.journal import Journal, OpenMessage
+    from sessionctl.agent.kinds import Kind
+    from sessionctl.agent.records import Recorded
+    from sessionctl.wire import MessageRequest, MessageResume
+
+CUT_OFF: Final = "the workspace stopped while the message ran"
+BROKEN: Final = "the agent failed; its log says why"
+_logger = logging.getLogger(__name__)
+
+
+class Runner:
+    """Owns the one message that runs, the journal and the conversation."""
+
+    def __init__(self, journal: Journal, conversation: Conversation, kind: Kind, boot_id: str) -> None:
+        self._journal = journal
+        self._conversation = conversation
+        self._kind = kind
+        self._boot_id = boot_id
+        self._running: Running | None = None
+        self._stopped = False
+        # Held from the look at what is known of a message until that was acted on: nothing is begun twice.
+        self._turn = asyncio.Lock()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a message runs."""
+        return self._running is not None
+
+    async def recover(self) -> None:
+        """Complete what an earlier process left; raises UnavailableError."""
+        self._journal.prepare()
+        self._conversation.prepare()
+        await asyncio.to_thread(self._settle_all)
+
+    async def prune(self) -> None:
+        """Forget messages that nobody can ask for any more."""
+        try:
+            await asyncio.to_thread(self._journal.prune)
+        except UnavailableError as error:
+            _logger.warning("old messages stay: %s", error.message)
+
+    async def answer(self, request: MessageRequest, seen: MessageResume) -> AsyncGenerator[bytes, None]:
+        """Run a message, join it or repeat its answer; raises ConflictError or UnavailableError."""
+        async with self._turn:
+            if self._stopped:
+                raise UnavailableError("the workspace is going to sleep")
+            if running := await self._running_as(request.id):
+                _refuse_another(running.message.start, request)
+                return join(running, seen)
+            recorded = await asyncio.to_thread(self._known, request.id)
+            if recorded is None:
+                return join(await self._begin(request, attempt=1), seen)
+            _refuse_another(recorded.start, request)
+            if recorded.end is not None:
+                return replay(recorded, seen)
+            return join(await self._begin(request, attempt=recorded.start.attempt + 1), seen)
+
+    async def stop(self, patience: float) -> None:
+        """Begin no more messages; let the running one end by itself for so many seconds, then cut it off."""
+        self._stopped = True
+        async with self._turn:
+            running = self._running
+        if running is None:
+            return
+        ended, _ = await asyncio.wait({running.task}, timeout=patience)
+        if not ended:
+            running.reply.cancel()
+            await asyncio.wait({running.task})
+
+    async def _running_as(self, message_id: str) -> Running | None:
+        """Return the message with this id if it runs; another one that has ended is waited for until it is put away."""
+        running = self._running
+        if running is None or running.message.start.id == message_id:
+            return running
+        if not running.progress.closed:
+            raise UnavailableError("another message runs", hint="Send this one again when that one has ended.")
+        await asyncio.wait({running.task})
+        return None
+
+    async def _begin(self, request: MessageRequest, *, attempt: int) -> Running:
+        start = Start.of(request, attempt=attempt, boot_id=self._boot_id, repeatable=self._kind.repeatable)
+        await asyncio.to_thread(self._settle_all)
+        message = await asyncio.to_thread(self._journal.begin, start)
+        progress = Progress(message.size)
+        reply = asyncio.create_task(self._reply(message, progress))
+        self._running = Running(
+            message, progress, reply, asyncio.create_task(self._see_through(message, progress, reply))
+        )
+        return self._running
+
+    async def _reply(self, message: OpenMessage, progress: Progress) -> str | None:
+        """Write the reply as it comes and return why it failed, if it did; raises UnavailableError."""
+        try:
+            async with aclosing(self._kind.reply(message.start.message)) as pieces:
+                async for piece in pieces:
+                    for delta in split(piece):
+                        message.add_delta(delta)
+                        progress.publish(message.size)
+        except UnavailableError:
+            raise
+        except Exception:
+            _logger.exception("message %s failed", message.start.id)
+            return BROKEN
+        return None
+
+    async def _see_through(self, message: OpenMessage, progress: Progress, reply: asyncio.Task[str | None]) -> None:
+        """Record how a message ended, tell its readers, put it away."""
+        try:
+            await asyncio.wait({reply})
+            if reply.cancelled() and after_a_cut(repeatable=message.start.repeatable) is AfterCut.RETRY:
+                await asyncio.to_thread(message.sync)
+                return
+            await asyncio.to_thread(message.add_end, *_outcome(reply))
+            try:
+                await asyncio.to_thread(self._converse, message.start.id)
+            finally:
+                progress.publish(message.size)
+                progress.close()
+            await asyncio.to_thread(self._settle_all)
+        except UnavailableError as error:
+            # Whoever asks for it again gets it repeated or ended, as after a restart.
+            _logger.error("message %s was given up: %s", message.start.id, error.message)  # noqa: TRY400 - no bug of ours
+        finally:
+            progress.close()
+            message.close()
+            self._running = None
+
+    def _known(self, message_id: str) -> Recorded | None:
+        recorded = self._journal.find(message_id)
+        if recorded is None or recorded.end or after_a_cut(repeatable=recorded.start.repeatable) is AfterCut.RETRY:
+            return recorded
+        self._settle_all()
+        return self._journal.find(message_id)
+
+    def _converse(self, message_id: str) -> None:
+        if (recorded := self._journal.find(message_id)) is not None:
+            self._conversation.add(recorded)
+
+    def _settle_all(self) -> None:
+        """Put away every message that ended or must not be run again.
+
+        At most one of them has an end already, the last that ran, and its pair is the last of the conversation.
+        """
+        for recorded in self._journal.list_unsettled():
+            if recorded.end is None:
+                if after_a_cut(repeatable=recorded.start.repeatable) is AfterCut.RETRY:
+                    continue
+                ended = self._journal.end(recorded, MessageOutcome.INTERRUPTED, CUT_OFF)
+            else:
+                ended = recorded
+            self._conversation.add(ended)
+            self._conversation.sync()
+            self._journal.settle(ended)
+
+
+def _refuse_another(start: Start, request: MessageRequest) -> None:
+    if start.body_hash != hash_of(request):
+        raise ConflictError(f"the id {request.id} was used for another message", hint="Use each id once.")
+
+
+def _outcome(reply: asyncio.Task[str | None]) -> tuple[MessageOutcome, str | None]:
+    if reply.cancelled():
+        return MessageOutcome.INTERRUPTED, CUT_OFF
+    reason = reply.result()
+    return (MessageOutcome.DONE if reason is None else MessageOutcome.FAILED), reason

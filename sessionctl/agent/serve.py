@@ -1,0 +1,131 @@
+"""The life of the process: listen, wait for the workspace, serve, end in time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import uuid
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Final
+
+import uvicorn
+
+from sessionctl.agent.conversation import Conversation
+from sessionctl.agent.files import ensure_folder
+from sessionctl.agent.journal import Journal
+from sessionctl.agent.kinds import KINDS
+from sessionctl.agent.lock import WorkspaceLock
+from sessionctl.agent.logs import log_to_stderr
+from sessionctl.agent.runner import Runner
+from sessionctl.agent.server import Agent, Phase, build_app
+from sessionctl.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sessionctl.agent.kinds import Kind
+    from sessionctl.agent.settings import AgentSettings
+
+MESSAGE_SECONDS: Final = 12.0
+"""How long a message may go on after SIGTERM; with what follows it stays below the promised 15 s."""
+ANSWER_SECONDS: Final = 0.5
+"""How long answers that are complete may take to be sent after that; the rest is replayed after the next start."""
+
+_logger = logging.getLogger(__name__)
+
+
+class _Server(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to us: a message may have to be waited for first."""
+        yield
+
+    def drop_connections(self) -> None:
+        """End what clients neither read nor send, so that the handlers see it and end by themselves."""
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+
+
+def run(settings: AgentSettings, kind: Kind | None = None) -> None:
+    """Serve until SIGTERM; raises ConfigurationError or UnavailableError when the workspace cannot be served."""
+    log_to_stderr()
+    lock = _open_lock(settings)
+    listener = _listen(settings)
+    asyncio.run(_serve(settings, kind or KINDS[settings.kind](), lock, listener))
+
+
+async def _serve(settings: AgentSettings, kind: Kind, lock: WorkspaceLock, listener: socket.socket) -> None:
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    runner = Runner(
+        journal=Journal(settings.state / "messages"),
+        conversation=Conversation(settings.state / "conversation.jsonl"),
+        kind=kind,
+        boot_id=str(uuid.uuid4()),
+    )
+    agent = Agent(settings.token, runner)
+    server = _Server(_configuration(agent))
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    opening = asyncio.create_task(_open(agent, lock))
+    for task in (serving, opening):
+        task.add_done_callback(lambda task: stopped.set() if task.cancelled() or task.exception() else None)
+    await stopped.wait()
+    agent.phase = Phase.STOPPING
+    opening.cancel()
+    await runner.stop(MESSAGE_SECONDS)
+    server.should_exit = True
+    loop.call_later(ANSWER_SECONDS, server.drop_connections)
+    await serving
+    with suppress(asyncio.CancelledError):
+        await opening
+
+
+async def _open(agent: Agent, lock: WorkspaceLock) -> None:
+    await lock.acquire()
+    await agent.runner.recover()
+    agent.phase = Phase.READY
+    _logger.info("ready")
+    await agent.runner.prune()
+
+
+def _configuration(agent: Agent) -> uvicorn.Config:
+    return uvicorn.Config(
+        build_app(agent),
+        loop="asyncio",
+        http="h11",
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+    )
+
+
+def _open_lock(settings: AgentSettings) -> WorkspaceLock:
+    try:
+        ensure_folder(settings.state)
+        return WorkspaceLock(settings.state / "lock")
+    except OSError as error:
+        raise ConfigurationError(f"WORKSPACE: {settings.state} cannot be used: {error.strerror}") from error
+
+
+def _listen(settings: AgentSettings) -> socket.socket:
+    try:
+        if settings.host:
+            family = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0][0]
+            listener = socket.create_server((settings.host, settings.port), family=family)
+        elif socket.has_dualstack_ipv6():
+            listener = socket.create_server(("", settings.port), family=socket.AF_INET6, dualstack_ipv6=True)
+        else:
+            listener = socket.create_server(("", settings.port))
+    except OSError as error:
+        where = f"SESSIONCTL_AGENT_HOST, SESSIONCTL_AGENT_PORT: {settings.host or 'all addresses'}, {settings.port}"
+        raise ConfigurationError(f"{where}: {error.strerror}") from error
+    _logger.info("listening on port %d", listener.getsockname()[1])
+    return listener

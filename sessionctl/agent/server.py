@@ -1,0 +1,181 @@
+"""The agent's HTTP interface: who may ask, what they may send, and what errors look like."""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass
+from enum import StrEnum
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final
+
+from pydantic import ValidationError
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from sessionctl.errors import (
+    ConflictError,
+    InvalidRequestError,
+    SessionctlError,
+    TooLargeError,
+    UnauthenticatedError,
+    UnavailableError,
+)
+from sessionctl.wire import (
+    MAX_AGENT_REQUEST_BYTES,
+    AgentActivity,
+    FieldProblem,
+    MessageRequest,
+    MessageResume,
+    Problem,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pydantic import BaseModel
+    from starlette.requests import Request
+
+    from sessionctl.agent.runner import Runner
+
+STATUSES: Final[dict[type[SessionctlError], HTTPStatus]] = {
+    TooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    InvalidRequestError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    UnauthenticatedError: HTTPStatus.UNAUTHORIZED,
+    ConflictError: HTTPStatus.CONFLICT,
+    UnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
+    SessionctlError: HTTPStatus.INTERNAL_SERVER_ERROR,
+}
+"""A subclass has the status of its nearest ancestor here. 503 means: send the very same request again."""
+HEADERS: Final = {
+    HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": "Bearer"},
+    HTTPStatus.SERVICE_UNAVAILABLE: {"Retry-After": "1"},
+}
+MAX_DISCARDED_BYTES: Final = 8 * MAX_AGENT_REQUEST_BYTES
+"""How much of a body that is too large is read and thrown away, so that its sender reads the answer, not a reset."""
+
+
+class Phase(StrEnum):
+    """The life of the process."""
+
+    STARTING = "starting"
+    READY = "ready"
+    STOPPING = "stopping"
+
+
+@dataclass
+class Agent:
+    """What the endpoints know."""
+
+    token: str
+    runner: Runner
+    phase: Phase = Phase.STARTING
+
+    async def healthz(self, _request: Request) -> Response:
+        """Answer whether messages are taken."""
+        self._require_ready()
+        return Response("ok\n", media_type="text/plain")
+
+    async def activity(self, request: Request) -> Response:
+        """Answer what goes on here; before the workspace is ours that would be a guess, and so it is refused."""
+        self._authenticate(request)
+        if self.phase is Phase.STARTING:
+            self._require_ready()
+        return _json(AgentActivity(message_running=self.runner.is_running))
+
+    async def messages(self, request: Request) -> Response:
+        """Stream the answer to a message."""
+        self._authenticate(request)
+        self._require_ready()
+        seen = MessageResume.model_validate(dict(request.query_params))
+        message = MessageRequest.model_validate_json(await _body(request))
+        return StreamingResponse(await self.runner.answer(message, seen), media_type="application/x-ndjson")
+
+    def _authenticate(self, request: Request) -> None:
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        matches = hmac.compare_digest(given.strip().encode(), self.token.encode())
+        if scheme.lower() != "bearer" or not matches:
+            raise UnauthenticatedError("the bearer token of this session is missing or wrong")
+
+    def _require_ready(self) -> None:
+        match self.phase:
+            case Phase.STARTING:
+                raise UnavailableError("another process still has the workspace, or it is being recovered")
+            case Phase.STOPPING:
+                raise UnavailableError("the workspace is going to sleep")
+            case Phase.READY:
+                pass
+
+
+def build_app(agent: Agent) -> Starlette:
+    """Return the application for an agent."""
+    return Starlette(
+        routes=[
+            Route("/healthz", agent.healthz, methods=["GET"]),
+            Route("/v1/activity", agent.activity, methods=["GET"]),
+            Route("/v1/messages", agent.messages, methods=["POST"]),
+        ],
+        exception_handlers={
+            SessionctlError: _on_error,
+            ValidationError: _on_invalid,
+            HTTPException: _on_http,
+            ClientDisconnect: _on_disconnect,
+            Exception: _on_bug,
+        },
+    )
+
+
+async def _body(request: Request) -> bytes:
+    body = bytearray()
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > MAX_DISCARDED_BYTES:
+            break
+        if size <= MAX_AGENT_REQUEST_BYTES:
+            body += chunk
+    if size > MAX_AGENT_REQUEST_BYTES:
+        raise TooLargeError(f"the body is larger than {MAX_AGENT_REQUEST_BYTES} bytes")
+    return bytes(body)
+
+
+def _on_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, SessionctlError)  # noqa: S101 - Starlette's signature knows only Exception
+    status = next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
+    detail = error.message if error.hint is None else f"{error.message}. {error.hint}"
+    return _problem(status, error.code, detail)
+
+
+def _on_invalid(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, ValidationError)  # noqa: S101 - as above
+    fields = [FieldProblem(field=".".join(map(str, e["loc"])), message=e["msg"]) for e in error.errors()]
+    return _problem(HTTPStatus.UNPROCESSABLE_ENTITY, InvalidRequestError.code, "the request is not valid", fields)
+
+
+def _on_http(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - as above
+    status = HTTPStatus(error.status_code)
+    answer = _problem(status, status.name.lower(), error.detail)
+    answer.headers.update(error.headers or {})
+    return answer
+
+
+def _on_disconnect(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=HTTPStatus.BAD_REQUEST)  # nobody reads it
+
+
+def _on_bug(_request: Request, _error: Exception) -> Response:
+    return _problem(HTTPStatus.INTERNAL_SERVER_ERROR, SessionctlError.code, "the agent failed; its log says why")
+
+
+def _problem(status: HTTPStatus, code: str, detail: str, errors: Iterable[FieldProblem] = ()) -> Response:
+    problem = Problem(title=status.phrase, status=status, code=code, detail=detail, errors=tuple(errors))
+    answer = _json(problem, status, "application/problem+json")
+    answer.headers.update(HEADERS.get(status, {}))
+    return answer
+
+
+def _json(shape: BaseModel, status: int = HTTPStatus.OK, media_type: str = "application/json") -> Response:
+    return Response(shape.model_dump_json(), status, media_type=media_type)
