@@ -137,7 +137,7 @@ class StartKeeper:
                 case ReleaseOutcome.RELEASED:
                     released = True
                 case ReleaseOutcome.WAITING:
-                    _log.warning("messages wait, but its pod does not start: %s", reason, extra={"session": session_id})
+                    self._warn_of_messages(session_id, reason)
                     return "kept"
                 case _:
                     return "kept"
@@ -149,6 +149,11 @@ class StartKeeper:
             _log.warning("its start is given up: %s", reason, extra={"session": session_id})
             return "failed"
         return "refused"
+
+    def _warn_of_messages(self, session_id: SessionId, reason: str) -> None:
+        # Once: it is looked at again and again for as long as they wait.
+        if session_id not in self._next_look:
+            _log.warning("messages wait, but its pod does not start: %s", reason, extra={"session": session_id})
 
     async def _reason(self, live: Workspace, age: timedelta) -> str | None:
         """Return why its start is given up; None when it is not."""
