@@ -97,10 +97,13 @@ def newest(pods: Sequence[Pod]) -> Pod:
 def has_started(pods: Sequence[Pod]) -> bool:
     """Whether the agent has answered since its container runs: somebody may be at work, though it is not ready."""
     live = [pod for pod in pods if not pod.ending and not pod.is_over]
-    containers = newest(live).containers if live else ()
+    if not live:
+        return False
+    containers = newest(live).containers
     # An init container that did its work counts neither way.
     serving = [c for c in containers if c.running or c.waiting or c.exit_code != 0]
-    return bool(serving) and all(c.running and c.started for c in serving)
+    # A ready pod is seen here before the deployment controller has told of it.
+    return newest(live).ready or (bool(serving) and all(c.running and c.started for c in serving))
 
 
 def tidy(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from sessionctl.core.starts import start_age
+from sessionctl.errors import DeadlineExceededError, ForbiddenError
 from sessionctl.models import SessionStatus
 from tests.cluster.stage import READY_DELAY
 from tests.support.between import Hooks
@@ -363,6 +365,35 @@ class TestReason:
             await self.reason(stage, asleep, "exceeded quota: none")
         finally:
             stage.arena.kubectl("-n", "sessions", "delete", "quota", "none")
+
+    async def test_without_a_look_at_pods_the_rest_is_answered(
+        self, stage: Stage, session: SessionId, hooks: Hooks
+    ) -> None:
+        async def refuse() -> None:
+            raise ForbiddenError("pods")
+
+        hooks.before("list_pods", refuse)
+
+        view = await stage.hooked(hooks).create_view_service().get_status(session)
+
+        assert (view.status, view.reason) == (SessionStatus.WAKING, "its pod is not ready yet")
+
+    async def test_a_session_that_runs_is_not_asked_for_its_pods(self, stage: Stage, hooks: Hooks) -> None:
+        session = stage.fleet[1]
+        await stage.wake(session)
+
+        view = await stage.hooked(hooks).create_view_service().get_status(session)
+
+        assert (view.status, view.reason, hooks.calls["list_pods"]) == (SessionStatus.ACTIVE, None, 0)
+
+    async def test_who_waits_for_a_start_hears_why_it_failed(self, stage: Stage, session: SessionId) -> None:
+        waiting = asyncio.create_task(stage.factory.create_waiter().wait_awake(session, LATER))
+        await asyncio.sleep(0)
+
+        await stage.start_keeper(Hooks(), AT_ONCE).tick([await stage.find(session)])
+
+        with pytest.raises(DeadlineExceededError, match=f"did not start: {SET_UP}"):
+            await waiting
 
     async def test_a_node_that_cannot_mount_the_volume_says_so(self, stage: Stage, session: SessionId) -> None:
         """What only events tell."""

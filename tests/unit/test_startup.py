@@ -285,6 +285,7 @@ def test_somebody_may_be_at_work_where_all_containers_have_started(statuses: lis
     done = container("prepare", state=exited(0, "Completed"))
     item = make_pod("pod-a", *statuses, phase="Running", initContainerStatuses=[done])
     assert has_started([pods.pod(item)]) is started
+    assert has_started([pods.pod(item | {"status": {"conditions": [{"type": "Ready", "status": "True"}]}})])
     item["metadata"]["deletionTimestamp"] = "2026-01-01T00:01:00Z"
     assert not has_started([pods.pod(item)])
 
