@@ -170,11 +170,12 @@ class Factory:
         return SilentWorkspaceProbe()
 
     def create_sweep_loop(self) -> SweepLoop:
-        """Gate, watch guard, sweeper and scaler keeper."""
+        """Gate, watch guard, start keeper, sweeper and scaler keeper."""
         from sessionctl.core.gate import Gate
         from sessionctl.core.guard import WatchGuard
         from sessionctl.core.loop import SweepLoop
         from sessionctl.core.scalers import ScalerKeeper
+        from sessionctl.core.starts import StartKeeper
         from sessionctl.core.sweeper import Sweeper
 
         sweeper = Sweeper(
@@ -189,6 +190,14 @@ class Factory:
             cluster=self.cluster,
             gate=Gate(self.cluster, self.store),
             guard=WatchGuard(self.store, self.demand),
+            starts=StartKeeper(
+                cluster=self.cluster,
+                store=self.store,
+                demand=self.demand,
+                clock=self.clock,
+                start_timeout=self.settings.sessions.start_timeout,
+                idle=self.settings.idle,
+            ),
             sweeper=sweeper,
             keeper=ScalerKeeper(self.cluster, self.clock),
             clock=self.clock,

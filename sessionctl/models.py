@@ -56,6 +56,19 @@ class Workspace:
     slept_at: int | None = None
     deleted_at: datetime | None = None
     purge: bool = False
+    available_since: datetime | None = None
+    """When the deployment controller last saw as many ready pods as are wanted; also set where none is wanted."""
+    unavailable_since: datetime | None = None
+    """Since when it has seen too few; one of the two is None."""
+    create_failure: str = ""
+    """Why no pod can be made: a quota, or an admission controller."""
+    failed: str | None = None
+    """Why its last start was given up; cleared by the next wake."""
+
+    @property
+    def is_starting(self) -> bool:
+        """Whether it should be awake and has no ready pod."""
+        return self.replicas > 0 and self.ready_replicas == 0 and self.deleted_at is None
 
 
 @dataclass(frozen=True)
@@ -71,6 +84,43 @@ class Volume:
     size: str = ""
     storage_class: str = ""
     access_mode: str = ""
+    phase: str = ""
+    """Kubernetes's word: Pending, Bound, or Lost when the PersistentVolume behind it is gone."""
+
+
+@dataclass(frozen=True)
+class Container:
+    """What the kubelet says of one container of a pod; the exit is the present or else the last one."""
+
+    name: str
+    image: str
+    running: bool = False
+    started: bool = False
+    """Whether its startup probe has succeeded since it runs: its agent answered once."""
+    waiting: str = ""
+    """The kubelet's word for why it does not run, such as ImagePullBackOff."""
+    message: str = ""
+    restarts: int = 0
+    exit_code: int | None = None
+    exit_reason: str = ""
+
+
+@dataclass(frozen=True)
+class Pod:
+    """A session's pod, with what may keep it from being ready."""
+
+    name: str
+    created_at: datetime
+    is_over: bool = False
+    """Evicted, refused by its node, or run to its end: it never runs again."""
+    ending: bool = False
+    scheduled: bool = False
+    ready: bool = False
+    unschedulable: str = ""
+    """The scheduler's message."""
+    ended_by: str = ""
+    """Why its node ended or refused it."""
+    containers: tuple[Container, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -116,6 +166,8 @@ class Record:
     last_active: int
     """Milliseconds since the epoch by the clock of Redis."""
     released_at: int | None = None
+    woken_at: int = 0
+    """The newest wake that has to patch the Deployment, whether or not its patch is there yet."""
 
 
 @dataclass(frozen=True)

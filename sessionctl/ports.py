@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         Epoch,
         JsonObject,
         JsonValue,
+        Pod,
         Queue,
         Record,
         Release,
@@ -91,15 +92,32 @@ class Cluster(Protocol):
         ...
 
     async def wake_workspace(self, session_id: SessionId, woken_at: int) -> None:
-        """Patch replicas to 1 with a unique ``woken-at``; raises NotFoundError."""
+        """Patch replicas to 1 with a unique ``woken-at``, and forget a failure; raises NotFoundError."""
         ...
 
-    async def sleep_workspace(self, session_id: SessionId, resource_version: str, slept_at: int) -> None:
-        """Patch replicas to 0 if the object still is the one noted; raises ConflictError if not."""
+    async def sleep_workspace(
+        self, session_id: SessionId, resource_version: str, slept_at: int, *, failed: str | None = None
+    ) -> None:
+        """Patch replicas to 0 if the object still is the one noted; raises ConflictError if not.
+
+        ``failed`` is why its start was given up, remembered until the next wake.
+        """
+        ...
+
+    async def clear_failure(self, session_id: SessionId) -> None:
+        """Forget why an earlier start was given up; does nothing when the session is gone."""
+        ...
+
+    async def list_pods(self, session_id: SessionId) -> Sequence[Pod]:
+        """Read the session's pods, ending ones included."""
+        ...
+
+    async def find_warning(self, kind: str, name: str) -> str | None:
+        """Return the newest warning event of one object. Scans the events of the namespace: only when in doubt."""
         ...
 
     async def mark_workspace_slept(self, session_id: SessionId, slept_at: int) -> None:
-        """Note that the session was awake once, without touching its replicas; does nothing when it is gone."""
+        """Note that the session was awake once and forget a failure, without touching its replicas."""
         ...
 
     async def mark_workspace_deleted(self, session_id: SessionId, at: datetime, *, purge: bool) -> None:
@@ -164,6 +182,17 @@ class DemandStore(Protocol):
 
     async def release(self, session_id: SessionId, release_after: timedelta, *, force: bool) -> ReleaseOutcome:
         """Take the session's own demand away if nobody works."""
+        ...
+
+    async def give_up(self, session_id: SessionId, woken_at: int) -> ReleaseOutcome:
+        """Take all demand but waiting chats away, because the pod does not start.
+
+        Answers ``active`` when the record's ``woken_at`` is another: somebody woke the session since it was read.
+        """
+        ...
+
+    async def get_time(self) -> int:
+        """Read the clock of Redis, in milliseconds since the epoch."""
         ...
 
     async def get_queue(self, session_id: SessionId) -> Queue:

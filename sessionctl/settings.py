@@ -121,6 +121,7 @@ class SessionSettings(_Section):
 
     domain: str = Field(default="example.com", min_length=1)
     retention: Duration = timedelta(days=7)
+    start_timeout: PositiveDuration = timedelta(minutes=10)
     max_waiting: int = Field(default=100, ge=1)
     values: dict[str, JsonValue] = Field(default_factory=dict)
 

@@ -72,7 +72,7 @@ class SessionList(_Shape):
 
 
 class SweepResult(_Shape):
-    """Answer of one sweep: which sessions were put to sleep, adopted, kept, refused or woken."""
+    """Answer of one sweep: the sessions put to sleep, adopted, kept, refused, woken, or given up (failed)."""
 
     gate: Literal["open", "closed"]
     slept: tuple[str, ...]
@@ -80,6 +80,7 @@ class SweepResult(_Shape):
     kept: tuple[str, ...]
     refused: tuple[str, ...]
     woken: tuple[str, ...]
+    failed: tuple[str, ...]
 
 
 class Repair(_Shape):

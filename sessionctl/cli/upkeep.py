@@ -27,6 +27,8 @@ def sweep(
 ) -> None:
     """Put idle sessions to sleep, wake those that sleep against demand, and restore demand after a loss of Redis.
 
+    A session whose pod does not start in time (sessions.startTimeout) is put to sleep too, and is failed.
+
     KEDA may not read the queues before this has run: its Redis user is off until then.
 
     Examples:
@@ -49,9 +51,10 @@ def sweep(
             gate="open" if done.gate_open else "closed",
             slept=done.report.slept,
             adopted=done.report.adopted,
-            kept=done.report.kept,
-            refused=done.report.refused,
+            kept=(*done.report.kept, *done.starts.kept),
+            refused=(*done.report.refused, *done.starts.refused),
             woken=done.woken,
+            failed=done.starts.failed,
         )
 
     if loop:

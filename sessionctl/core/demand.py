@@ -128,6 +128,8 @@ class DemandService:
                 seen = await self._cluster.find_workspace(session_id)
                 if seen is not None and seen.replicas:
                     return None
+                # Whoever put it to sleep since the script ran may have taken the demand along.
+                woken = await self._store.wake(session_id)
             await self._cluster.wake_workspace(session_id, woken.last_active)
         except ClusterError as error:
             return f"stored; it takes effect when the cluster is back ({error.message})"

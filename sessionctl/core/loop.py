@@ -1,4 +1,4 @@
-"""``sweep``: gate, watch guard, sweeper and scaler keeper together, once or for ever."""
+"""``sweep``: gate, watch guard, start keeper, sweeper and scaler keeper together, once or for ever."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from sessionctl.core.starts import StartReport
 from sessionctl.core.sweeper import SweepReport
 from sessionctl.errors import SessionctlError
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from sessionctl.core.gate import Gate
     from sessionctl.core.guard import WatchGuard
     from sessionctl.core.scalers import ScalerKeeper
+    from sessionctl.core.starts import StartKeeper
     from sessionctl.core.sweeper import Sweeper
     from sessionctl.models import SessionId, WatchEvent, Workspace
     from sessionctl.ports import Clock, Cluster
@@ -35,10 +37,11 @@ class SweepOnce:
     gate_open: bool
     woken: tuple[SessionId, ...]
     report: SweepReport
+    starts: StartReport
 
 
 class SweepLoop:
-    """Runs the four parts on one view of the cluster."""
+    """Runs the five parts on one view of the cluster."""
 
     def __init__(
         self,
@@ -46,6 +49,7 @@ class SweepLoop:
         cluster: Cluster,
         gate: Gate,
         guard: WatchGuard,
+        starts: StartKeeper,
         sweeper: Sweeper,
         keeper: ScalerKeeper,
         clock: Clock,
@@ -54,6 +58,7 @@ class SweepLoop:
         self._cluster = cluster
         self._gate = gate
         self._guard = guard
+        self._starts = starts
         self._sweeper = sweeper
         self._keeper = keeper
         self._clock = clock
@@ -66,8 +71,8 @@ class SweepLoop:
         gate_open = await self._gate.check()
         workspaces = await self._cluster.list_workspaces()
         woken = await self._guard.check(workspaces)
-        report = await self._sweeper.tick(workspaces) if gate_open else SweepReport()
-        return SweepOnce(gate_open=gate_open, woken=tuple(woken), report=report)
+        starts, report = await self._judge(workspaces) if gate_open else (StartReport(), SweepReport())
+        return SweepOnce(gate_open=gate_open, woken=tuple(woken), report=report, starts=starts)
 
     async def forever(self) -> None:
         """Run until cancelled. A dependency that is down is retried; meanwhile every pod stays as it is."""
@@ -112,11 +117,15 @@ class SweepLoop:
                 _log.warning("the gate or KEDA's view cannot be checked: %s", error)
             await self._clock.sleep(self._settings.gate_interval.total_seconds())
 
+    async def _judge(self, workspaces: Sequence[Workspace]) -> tuple[StartReport, SweepReport]:
+        starts = await self._starts.tick(workspaces)
+        return starts, await self._sweeper.tick([w for w in workspaces if w.session_id not in starts.held])
+
     async def _sweep(self) -> None:
         await self._synced.wait()
         while True:
             try:
-                await self._sweeper.tick(list(self._view.values()))
+                await self._judge(list(self._view.values()))
             except SessionctlError as error:
                 _log.warning("nothing is put to sleep: %s", error)
             await self._clock.sleep(self._settings.interval.total_seconds())

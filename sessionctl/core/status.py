@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sessionctl.core.startup import volume_damage
 from sessionctl.models import SessionStatus
 
 if TYPE_CHECKING:
@@ -14,12 +15,18 @@ def derive(workspace: Workspace, volume: Volume | None, record: Record | None) -
     """Return the status and, where it is not self-explanatory, its reason."""
     if workspace.deleted_at is not None:
         return SessionStatus.DELETING, "it is being deleted"
-    if workspace.keeps_volume and volume is None:
-        return SessionStatus.FAILED, "its volume is missing; it is never started on an empty one"
+    damage = volume_damage(workspace, volume)
+    if workspace.replicas and workspace.ready_replicas and volume is not None:
+        # Its files are there for as long as its pod lives, and somebody may be at work on them.
+        return SessionStatus.ACTIVE, damage
+    if damage is not None:
+        return SessionStatus.FAILED, damage
     if workspace.replicas and workspace.ready_replicas:
         return SessionStatus.ACTIVE, None
     if workspace.replicas:
         return SessionStatus.WAKING, "its pod is not ready yet"
+    if workspace.failed is not None:
+        return SessionStatus.FAILED, workspace.failed
     slept = workspace.slept_at is not None or (record is not None and record.released_at is not None)
     if workspace.woken_at is None and not slept:
         return SessionStatus.CREATED, None

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from sessionctl.core.demand import unknown_session
+from sessionctl.core.startup import look_up
 from sessionctl.core.status import derive, waiting
-from sessionctl.errors import StoreError
+from sessionctl.errors import ClusterError, ForbiddenError, StoreError
 from sessionctl.labels import session_url
 from sessionctl.models import SessionStatus, SessionView
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import timedelta
 
-    from sessionctl.models import Owner, Queue, Record, SessionId, Volume, Workspace
+    from sessionctl.models import Owner, Pod, Queue, Record, SessionId, Volume, Workspace
     from sessionctl.ports import Cluster, Store
 
 REDIS_AWAY = "Redis does not answer: the queue and the last activity are unknown"
@@ -33,21 +36,41 @@ class ViewService:
 
     async def get_status(self, session_id: SessionId) -> SessionView:
         """Show one session; raises NotFoundError when nothing of it is left."""
-        workspace, volume, demand = await asyncio.gather(
-            self._cluster.find_workspace(session_id), self._cluster.find_volume(session_id), self._demand(session_id)
+        (workspace, pods), volume, demand = await asyncio.gather(
+            self._workspace(session_id), self._cluster.find_volume(session_id), self._demand(session_id)
         )
         if workspace is None:
             if volume is None:
                 raise unknown_session(session_id)
             return self._deleted(volume)
+        view = self._view(workspace, volume, *await self._with_record(workspace, demand))
+        if view.status is not SessionStatus.WAKING or pods is None:
+            return view
+        with suppress(ForbiddenError, ClusterError):
+            return replace(view, reason=await look_up(self._cluster, workspace, volume, pods))
+        return view
+
+    async def _workspace(self, session_id: SessionId) -> tuple[Workspace | None, Sequence[Pod] | None]:
+        """Read the Deployment and, only for one that starts, its pods; None where they cannot be read."""
+        workspace = await self._cluster.find_workspace(session_id)
+        if workspace is not None and workspace.is_starting:
+            # What the Deployment shows is answer enough without them.
+            with suppress(ForbiddenError, ClusterError):
+                return workspace, await self._cluster.list_pods(session_id)
+        return workspace, None
+
+    async def _with_record(
+        self, workspace: Workspace, demand: tuple[Record | None, Queue] | None
+    ) -> tuple[Record | None, Queue | None]:
+        """Rebuild a record that Redis lost."""
         if demand is None:
-            return self._view(workspace, volume, None, None)
+            return None, None
         record, queue = demand
         if record is None and workspace.deleted_at is None:
             with suppress(StoreError):
                 await self._store.ensure_record(workspace)
-                record = await self._store.get_record(session_id)
-        return self._view(workspace, volume, record, queue)
+                record = await self._store.get_record(workspace.session_id)
+        return record, queue
 
     async def list_sessions(
         self, *, user_id: str | None, tenant: str | None, status: SessionStatus | None

@@ -39,10 +39,13 @@ class Waiter:
                     found = event.listed[0] if event.listed else event.changed
                     if found is not None and found.replicas and found.ready_replicas:
                         return
+                    if event.changed is not None and not event.changed.replicas and event.changed.failed:
+                        msg = f"session {session_id} did not start: {event.changed.failed}"
+                        raise DeadlineExceededError(msg, hint="Mend the cause and wake it again.")
         except TimeoutError:
             pass
         msg = f"session {session_id} is not ready after {timeout.total_seconds():g} s"
-        raise DeadlineExceededError(msg, hint=f"Look at it with: kubectl describe pods -l uuid={session_id}")
+        raise DeadlineExceededError(msg, hint=f"See why with: sessionctl status {session_id}")
 
     async def wait_removed(self, session_id: SessionId, *, with_volume: bool) -> None:
         """Wait until the release's objects are gone; raises DeadlineExceededError."""

@@ -336,5 +336,7 @@ def test_a_wait_that_is_too_short_says_where_to_look(cli: Cli, steps: Steps, pla
     steps.made.append(uuid)
     done = cli.run("wake", "--wait", "--timeout", "1s", uuid)
     platform.kubectl(*target, json.dumps({"data": {"nowhere.yaml.j2": None}}))
-    assert_refused(done, TOO_LATE, f"session {uuid} is not ready after 1 s", f"kubectl describe pods -l uuid={uuid}")
-    assert cli.json("status", uuid)["session"]["status"] == "waking"
+    assert_refused(done, TOO_LATE, f"session {uuid} is not ready after 1 s", f"sessionctl status {uuid}")
+    session = cli.json("status", uuid)["session"]
+    assert session["status"] == "waking"
+    assert "didn't match Pod's node affinity/selector" in session["reason"]

@@ -40,6 +40,12 @@ def test_the_whole_journey_needs_no_other_rights(limited: Cli, census: Census, s
     steps.settle([uuid], lambda remains: remains.is_gone)
 
 
+def test_what_says_why_a_pod_does_not_start_can_be_read(limited: Cli, platform: LocalCluster) -> None:
+    """Without these rights status would answer all the same, only less."""
+    for kind in ("pods", "events"):
+        platform.kubectl("--kubeconfig", limited.environment["KUBECONFIG"], "get", kind, "--namespace", "sessions")
+
+
 @pytest.mark.parametrize("namespace", ["kube-system", "keda", "default"])
 def test_secrets_elsewhere_cannot_be_read(limited: Cli, platform: LocalCluster, namespace: str) -> None:
     with pytest.raises(ClusterError, match=r"(?i)forbidden"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from sessionctl.core.gate import Gate
 from sessionctl.core.guard import WatchGuard
 from sessionctl.core.sessions import NewSession
+from sessionctl.core.starts import StartKeeper
 from sessionctl.core.sweeper import Sweeper
 from tests.support.sessionctl_cli import PROGRAM
 from tests.support.waiting import throughout, until
@@ -19,6 +21,7 @@ from tools.pins import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from datetime import timedelta
 
     from sessionctl.core.sweeper import SweepReport
     from sessionctl.factory import Factory
@@ -42,6 +45,8 @@ LONGER_THAN_COOLDOWN_SECONDS: Final = COOLDOWN_SECONDS + 2 * POLLING_SECONDS + 1
 NEVER_IDLE: Final = {"SESSIONCTL_IDLE__TIMEOUT": "1h"}
 SWEEP: Final = "sweep"
 HOUR_MS: Final = 3_600_000
+READY_DELAY: Final = "pod-ready.stage.kwok.x-k8s.io/delay"
+"""Annotation of a pod: how long it takes to become ready."""
 AT_ONCE: Final = 4
 
 _SESSIONS: Final = "/apis/{}/namespaces/sessions/{}"
@@ -145,6 +150,42 @@ class Stage:
             settings=settings or hooked.settings.idle,
         )
 
+    def start_keeper(self, hooks: Hooks, start_timeout: timedelta, *, idle: IdleSettings | None = None) -> StartKeeper:
+        """Return the real keeper of starts with hooks around what it calls."""
+        hooked = self.hooked(hooks)
+        return StartKeeper(
+            cluster=hooked.cluster,
+            store=hooked.store,
+            demand=hooked.demand,
+            clock=hooked.clock,
+            start_timeout=start_timeout,
+            idle=idle or hooked.settings.idle,
+        )
+
+    def change_pod(self, session: SessionId, template: dict[str, Any]) -> None:
+        """Change what the pods of a session that sleeps will be like."""
+        patch = json.dumps({"spec": {"template": template}})
+        self.arena.kubectl("-n", "sessions", "patch", "deployment", f"user-{session}", "--type=strategic", "-p", patch)
+
+    def report(self, session: SessionId, *conditions: dict[str, Any], **status: Any) -> None:
+        """Report about a session's pod what a kubelet would."""
+        (item,) = [i for i in self.objects("v1", "pods") if i["metadata"]["labels"].get("uuid") == session]
+        patch = json.dumps({"status": {"conditions": [*conditions], **status}})
+        target = ("pod", item["metadata"]["name"], "--subresource=status", "--type=strategic", "-p", patch)
+        self.arena.kubectl("-n", "sessions", "patch", *target)
+
+    async def starting(self, session: SessionId) -> Workspace:
+        """Wake a session whose pod does not become ready; returns when the deployment controller has seen it."""
+        await self.factory.demand.wake(session)
+
+        async def seen() -> Workspace | None:
+            found = await self.find(session)
+            return found if found.unavailable_since and self.pods([session]) else None
+
+        found = await until(seen, "a pod that is not ready")
+        assert found is not None
+        return found
+
     async def tick(self, sweeper: Sweeper, *sessions: SessionId) -> SweepReport:
         """Let a sweeper judge these sessions, as they are now, once."""
         return await sweeper.tick([await self.find(session) for session in sessions])
@@ -166,10 +207,10 @@ class Stage:
         """Run `sweep --loop` in a process of its own."""
         self.arena.run(SWEEP, [PROGRAM, "sweep", "--loop"], environment)
 
-    def sweep_dying(self, when: str, method: str, nth: int = 1) -> int:
+    def sweep_dying(self, when: str, method: str, nth: int = 1, **environment: str) -> int:
         """Run one sweep that kills itself before or after a step; return its exit code."""
         argv = [sys.executable, "-m", "tests.support.dying_sweep", str(self.arena.kubeconfig), when, method, str(nth)]
-        done = subprocess.run(argv, cwd=ROOT, env=self.arena.environment(), check=False)
+        done = subprocess.run(argv, cwd=ROOT, env=self.arena.environment() | environment, check=False)
         return done.returncode
 
     def restart_redis(self, *, empty: bool) -> None:

@@ -9,7 +9,7 @@ from sessionctl.core.scalers import PATIENCE_SECONDS, ScalerKeeper
 from sessionctl.errors import ClusterError
 from sessionctl.labels import FORCE_ACTIVATION
 from sessionctl.testing.clock import FakeClock
-from tests.cluster.stage import COOLDOWN_SECONDS, IDLE_SECONDS, LONGER_THAN_COOLDOWN_SECONDS
+from tests.cluster.stage import COOLDOWN_SECONDS, IDLE_SECONDS, LONGER_THAN_COOLDOWN_SECONDS, READY_DELAY
 from tests.support.between import Hooks
 from tests.support.waiting import throughout, until
 
@@ -149,3 +149,32 @@ async def test_a_session_created_while_the_gate_was_closed_is_watched_after_its_
     await until(lambda: stage.scaler_is_ready(session), "KEDA watches it")
     stage.push(session)
     await stage.ready(session)
+
+
+async def test_a_start_that_is_given_up_stays_down_until_somebody_wants_it(stage: Stage) -> None:
+    session = stage.fleet[5]
+    stage.change_pod(session, {"metadata": {"annotations": {READY_DELAY: "1h"}}})
+    stage.start_sweeping(SESSIONCTL_SESSIONS__START_TIMEOUT="3s")
+    try:
+        # KEDA starts it, so that nothing on the Deployment says when.
+        stage.push(session)
+        await until(lambda: stage.is_awake(session), "KEDA wakes it")
+
+        async def has_failed() -> bool:
+            return (await stage.find(session)).failed is not None
+
+        await until(has_failed, "its start is given up")
+        await throughout(lambda: stage.is_asleep(session), "left asleep", LONGER_THAN_COOLDOWN_SECONDS)
+        stage.change_pod(session, {"metadata": {"annotations": {READY_DELAY: None}}})
+
+        stage.push(session)
+
+        await stage.ready(session)
+
+        async def is_forgotten() -> bool:
+            return not await has_failed()
+
+        # KEDA's patch leaves it there.
+        await until(is_forgotten, "the failure is forgotten")
+    finally:
+        stage.change_pod(session, {"metadata": {"annotations": {READY_DELAY: None}}})

@@ -309,6 +309,17 @@ class TestPatchOfAWake:
         assert hooks.calls["wake_workspace"] == 1
         assert await stage.is_awake(session)
 
+    async def test_demand_that_went_with_a_sleep_in_between_comes_back(
+        self, stage: Stage, session: SessionId, hooks: Hooks
+    ) -> None:
+        """The script found the entry; before the look at the Deployment somebody released it and put it to sleep."""
+        hooks.before("find_workspace", lambda: stage.factory.demand.sleep(session))
+
+        await stage.hooked(hooks).demand.wake(session)
+
+        assert await stage.is_awake(session)
+        assert stage.table.elements(session) == AWAKE
+
     async def test_it_is_made_when_the_entry_is_new_whatever_is_seen(
         self, stage: Stage, session: SessionId, hooks: Hooks
     ) -> None:

@@ -309,6 +309,55 @@ class TestRelease:
         assert table.stamp(session_id, "last_active") == ahead
 
 
+class TestGiveUp:
+    async def test_all_demand_but_chats_goes_with_the_start(self, store: RedisStore, table: Table) -> None:
+        session_id = await idle(store, table)
+        table.push(session_id, "from outside")
+
+        assert await store.give_up(session_id, table.stamp(session_id, "woken_at")) is ReleaseOutcome.RELEASED
+
+        assert table.elements(session_id) == []
+        assert table.field(session_id, "status") == "failed"
+
+    async def test_a_waiting_chat_keeps_it(self, store: RedisStore, table: Table) -> None:
+        session_id = await known(store)
+        await store.enqueue(session_id, "m1", "x", 100)
+
+        assert await store.give_up(session_id, table.stamp(session_id, "woken_at")) is ReleaseOutcome.WAITING
+        assert len(table.elements(session_id)) == 2
+
+    async def test_a_wake_that_will_patch_keeps_it(self, store: RedisStore, table: Table) -> None:
+        session_id = await idle(store, table)
+        judged = table.stamp(session_id, "woken_at")
+        table.admin.delete(keys.queue(session_id))
+        woken = await store.wake(session_id)
+
+        assert await store.give_up(session_id, judged) is ReleaseOutcome.ACTIVE
+        assert (woken.last_active, texts(table, session_id)) == (table.stamp(session_id, "woken_at"), ["awake"])
+
+    async def test_a_wake_that_will_not_patch_does_not(self, store: RedisStore, table: Table) -> None:
+        session_id = await idle(store, table)
+        judged = table.stamp(session_id, "woken_at")
+        assert not (await store.wake(session_id)).fresh
+
+        assert await store.give_up(session_id, judged) is ReleaseOutcome.RELEASED
+
+    async def test_a_session_nobody_woke_is_given_up_too(self, store: RedisStore, table: Table) -> None:
+        """KEDA started it, for demand from outside."""
+        session_id = await known(store)
+        table.push(session_id, "from outside")
+        record = await store.get_record(session_id)
+        assert record is not None
+
+        assert await store.give_up(session_id, record.woken_at) is ReleaseOutcome.RELEASED
+
+    async def test_a_closed_gate_keeps_it(self, store: RedisStore, table: Table) -> None:
+        session_id = await idle(store, table)
+        table.admin.set(keys.EPOCH, "0" * 40)
+
+        assert await store.give_up(session_id, table.stamp(session_id, "woken_at")) is ReleaseOutcome.GATED
+
+
 class TestElementsOfOthers:
     @pytest.mark.parametrize(
         "element",

@@ -145,6 +145,17 @@ class TestRestore:
         assert (await store.wake(restored.session_id)).fresh
         assert (await store.wake(rebuilt.session_id)).fresh
 
+    async def test_starts_count_from_it(self, store: RedisStore, table: Table) -> None:
+        """What Redis forgot may include a wake whose patch is still on its way."""
+        table.admin.flushall()
+        begun = await store.get_time()
+        restored, rebuilt = make_workspace(replicas=1), make_workspace(replicas=1)
+        await store.restore(await begin(store), restored)
+        await store.ensure_record(rebuilt)
+
+        for workspace in (restored, rebuilt):
+            assert begun <= table.stamp(workspace.session_id, "woken_at") <= table.now()
+
     async def test_what_redis_still_knows_is_kept(self, store: RedisStore, table: Table) -> None:
         workspace = make_workspace(replicas=1)
         session_id = workspace.session_id

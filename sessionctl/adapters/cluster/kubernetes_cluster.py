@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from sessionctl import labels
-from sessionctl.adapters.cluster import objects
+from sessionctl.adapters.cluster import objects, pods
 from sessionctl.adapters.cluster.client import WatchExpiredError
 from sessionctl.errors import NotFoundError
 from sessionctl.models import WatchEvent
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from sessionctl.adapters.cluster.client import KubernetesClient
-    from sessionctl.models import Scaler, SessionId, Volume, Workspace
+    from sessionctl.models import Pod, Scaler, SessionId, Volume, Workspace
 
 _LABELLED_KINDS: Final = {
     "deployment": "/apis/apps/v1/namespaces/{}/deployments",
@@ -37,6 +37,7 @@ class KubernetesCluster:
     def __init__(self, client: KubernetesClient, namespace: str) -> None:
         self._client = client
         self._paths = {kind: path.format(namespace) for kind, path in _LABELLED_KINDS.items()}
+        self._events = f"/api/v1/namespaces/{namespace}/events"
 
     def _path(self, kind: str, name: str = "") -> str:
         return f"{self._paths[kind]}/{name}" if name else self._paths[kind]
@@ -82,17 +83,22 @@ class KubernetesCluster:
         """See ``ports.Cluster``."""
         await self._client.merge_patch(
             self._path("deployment", labels.object_name(session_id)),
-            {"metadata": {"annotations": {labels.WOKEN_AT: str(woken_at)}}, "spec": {"replicas": 1}},
+            {
+                "metadata": {"annotations": {labels.WOKEN_AT: str(woken_at), labels.FAILED: None}},
+                "spec": {"replicas": 1},
+            },
         )
 
-    async def sleep_workspace(self, session_id: SessionId, resource_version: str, slept_at: int) -> None:
+    async def sleep_workspace(
+        self, session_id: SessionId, resource_version: str, slept_at: int, *, failed: str | None = None
+    ) -> None:
         """See ``ports.Cluster``."""
         await self._client.merge_patch(
             self._path("deployment", labels.object_name(session_id)),
             {
                 "metadata": {
                     "resourceVersion": resource_version,
-                    "annotations": {labels.SLEPT_AT: str(slept_at)},
+                    "annotations": {labels.SLEPT_AT: str(slept_at), labels.FAILED: failed},
                 },
                 "spec": {"replicas": 0},
             },
@@ -100,7 +106,21 @@ class KubernetesCluster:
 
     async def mark_workspace_slept(self, session_id: SessionId, slept_at: int) -> None:
         """See ``ports.Cluster``."""
-        await self._annotate("deployment", session_id, {labels.SLEPT_AT: str(slept_at)})
+        await self._annotate("deployment", session_id, {labels.SLEPT_AT: str(slept_at), labels.FAILED: None})
+
+    async def clear_failure(self, session_id: SessionId) -> None:
+        """See ``ports.Cluster``."""
+        await self._annotate("deployment", session_id, {labels.FAILED: None})
+
+    async def list_pods(self, session_id: SessionId) -> Sequence[Pod]:
+        """See ``ports.Cluster``."""
+        listing = await self._client.get(self._path("pod"), labelSelector=f"{labels.UUID_LABEL}={session_id}")
+        return [pods.pod(item) for item in objects.items(listing)]
+
+    async def find_warning(self, kind: str, name: str) -> str | None:
+        """See ``ports.Cluster``."""
+        selector = f"type=Warning,involvedObject.kind={kind},involvedObject.name={name}"
+        return pods.newest_warning(objects.items(await self._client.get(self._events, fieldSelector=selector)))
 
     async def mark_workspace_deleted(self, session_id: SessionId, at: datetime, *, purge: bool) -> None:
         """See ``ports.Cluster``."""

@@ -25,6 +25,12 @@ def items(listing: JsonObject) -> list[JsonObject]:
     return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
 
 
+def condition(item: JsonObject, kind: str) -> JsonObject:
+    """Return one condition of an object's status; empty when it is not there."""
+    found = child(item, "status").get("conditions")
+    return next((child(c) for c in found if child(c).get("type") == kind), {}) if isinstance(found, list) else {}
+
+
 def resource_version(item: JsonObject) -> str:
     """Return the resource version of an object or a list."""
     return str(child(item, "metadata").get("resourceVersion", ""))
@@ -34,17 +40,22 @@ def workspace(item: JsonObject) -> Workspace:
     """Read a session's Deployment."""
     annotations = child(item, "metadata", "annotations")
     pod_volumes = child(item, "spec", "template", "spec").get("volumes")
+    available = condition(item, "Available")
     return Workspace(
         session_id=_session_id(item),
         owner=_owner(item),
         resource_version=resource_version(item),
-        replicas=_whole(child(item, "spec").get("replicas")),
-        ready_replicas=_whole(child(item, "status").get("readyReplicas")),
+        replicas=whole(child(item, "spec").get("replicas")),
+        ready_replicas=whole(child(item, "status").get("readyReplicas")),
         keeps_volume=isinstance(pod_volumes, list) and any(child(v, "persistentVolumeClaim") for v in pod_volumes),
         woken_at=_stamp(annotations.get(labels.WOKEN_AT)),
         slept_at=_stamp(annotations.get(labels.SLEPT_AT)),
-        deleted_at=_time(annotations.get(labels.DELETED_AT)),
+        deleted_at=moment(annotations.get(labels.DELETED_AT)),
         purge=annotations.get(labels.PURGE) == "true",
+        available_since=moment(available.get("lastTransitionTime")) if available.get("status") == "True" else None,
+        unavailable_since=moment(available.get("lastTransitionTime")) if available.get("status") == "False" else None,
+        create_failure=str(condition(item, "ReplicaFailure").get("message", "")),
+        failed=str(annotations[labels.FAILED]) if annotations.get(labels.FAILED) else None,
     )
 
 
@@ -56,25 +67,22 @@ def volume(item: JsonObject) -> Volume:
         session_id=_session_id(item),
         owner=_owner(item),
         values=str(annotations.get(labels.VALUES, "{}")),
-        deleted_at=_time(annotations.get(labels.DELETED_AT)),
+        deleted_at=moment(annotations.get(labels.DELETED_AT)),
         purge=annotations.get(labels.PURGE) == "true",
         being_removed="deletionTimestamp" in child(item, "metadata"),
         size=str(child(item, "spec", "resources", "requests").get("storage", "")),
         storage_class=str(child(item, "spec").get("storageClassName", "")),
         access_mode=str(modes[0]) if isinstance(modes, list) and modes else "",
+        phase=str(child(item, "status").get("phase", "")),
     )
 
 
 def scaler(item: JsonObject) -> Scaler:
     """Read a session's ScaledObject."""
-    conditions = child(item, "status").get("conditions")
-    ready = isinstance(conditions, list) and any(
-        isinstance(c, dict) and c.get("type") == "Ready" and c.get("status") == "True" for c in conditions
-    )
     return Scaler(
         session_id=_session_id(item),
         resource_version=resource_version(item),
-        ready=ready,
+        ready=condition(item, "Ready").get("status") == "True",
         nudged=labels.FORCE_ACTIVATION in child(item, "metadata", "annotations"),
     )
 
@@ -86,7 +94,7 @@ def _session_id(item: JsonObject) -> SessionId:
 def _owner(item: JsonObject) -> Owner:
     metadata = child(item, "metadata")
     annotations, own_labels = child(metadata, "annotations"), child(metadata, "labels")
-    created_at = _time(annotations.get(labels.CREATED_AT)) or _time(metadata.get("creationTimestamp"))
+    created_at = moment(annotations.get(labels.CREATED_AT)) or moment(metadata.get("creationTimestamp"))
     return Owner(
         user_id=str(annotations.get(labels.USER_ID, "")),
         tenant=str(own_labels.get(labels.TENANT_LABEL, "")),
@@ -95,7 +103,8 @@ def _owner(item: JsonObject) -> Owner:
     )
 
 
-def _whole(value: JsonValue) -> int:
+def whole(value: JsonValue) -> int:
+    """Return a whole number; 0 for anything else."""
     return value if isinstance(value, int) else 0
 
 
@@ -103,11 +112,12 @@ def _stamp(value: JsonValue) -> int | None:
     return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else None
 
 
-def _time(value: JsonValue) -> datetime | None:
+def moment(value: JsonValue) -> datetime | None:
+    """Return a time, in UTC where it does not say; None for anything else."""
     if not isinstance(value, str):
         return None
     try:
-        moment = datetime.fromisoformat(value)
+        found = datetime.fromisoformat(value)
     except ValueError:
         return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return found if found.tzinfo else found.replace(tzinfo=UTC)

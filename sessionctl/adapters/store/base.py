@@ -63,7 +63,7 @@ def record_fields(workspace: Workspace) -> list[str]:
     """Return the record's fields as the scripts want them: names and values in turn."""
     owner = workspace.owner
     ever_woken = workspace.woken_at is not None or workspace.slept_at is not None
-    asleep = "sleeping" if ever_woken else "created"
+    asleep = "failed" if workspace.failed else "sleeping" if ever_woken else "created"
     fields = {
         "user_id": owner.user_id,
         "tenant": owner.tenant,

@@ -49,12 +49,21 @@ class RedisDemand(StorePart):
 
     async def release(self, session_id: SessionId, release_after: timedelta, *, force: bool) -> ReleaseOutcome:
         """See ``ports.DemandStore``."""
-        word = await self._run(
-            "release",
-            [keys.record(session_id), keys.queue(session_id), keys.EPOCH],
-            [release_after // _MILLISECOND, int(force)],
-        )
+        return await self._release(session_id, release_after // _MILLISECOND, int(force), "sleeping", "")
+
+    async def give_up(self, session_id: SessionId, woken_at: int) -> ReleaseOutcome:
+        """See ``ports.DemandStore``."""
+        return await self._release(session_id, 0, 1, "failed", woken_at)
+
+    async def _release(self, session_id: SessionId, *arguments: int | str) -> ReleaseOutcome:
+        word = await self._run("release", [keys.record(session_id), keys.queue(session_id), keys.EPOCH], arguments)
         return ReleaseOutcome(str(word))
+
+    async def get_time(self) -> int:
+        """See ``ports.DemandStore``."""
+        with translated(self._endpoint):
+            seconds, microseconds = await self._client.time()
+        return int(seconds) * 1000 + int(microseconds) // 1000
 
     async def get_queue(self, session_id: SessionId) -> Queue:
         """See ``ports.DemandStore``."""

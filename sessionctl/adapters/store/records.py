@@ -103,6 +103,7 @@ def _decode(session_id: SessionId, fields: Mapping[str, str]) -> Record:
             ),
             last_active=int(fields["last_active"]),
             released_at=int(fields["released_at"]) if "released_at" in fields else None,
+            woken_at=int(fields.get("woken_at", "0")),
         )
     except (KeyError, ValueError) as error:
         msg = f"the record {keys.record(session_id)} in Redis cannot be read: {error}"

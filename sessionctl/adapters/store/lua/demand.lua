@@ -24,5 +24,8 @@ local function demand(record, queue, tombstone, age_ms)
   end
   last_active = math.max(last_active + 1, now - age_ms)
   redis.call('HSET', record, 'last_active', integer(last_active))
+  if fresh then
+    redis.call('HSET', record, 'woken_at', integer(last_active))
+  end
   return true, { fresh and 1 or 0, integer(last_active), #found.chats }
 end

@@ -16,7 +16,8 @@ local function give_demand(record, queue)
   elseif found.awake == 0 then
     redis.call('RPUSH', queue, 'awake')
   end
-  -- What this Redis forgot may include a release whose patch is still on its way: the next wakes count as fresh.
+  -- What this Redis forgot may include a release whose patch is still on its way: the next wakes count as fresh. Or a
+  -- wake whose patch is: nobody gives up its start before it had its time.
   local now = integer(now_ms())
-  redis.call('HSET', record, 'last_active', now, 'released_at', now)
+  redis.call('HSET', record, 'last_active', now, 'released_at', now, 'woken_at', now)
 end

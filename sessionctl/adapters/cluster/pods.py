@@ -1,0 +1,83 @@
+"""Pods and events to models: the only place that knows the shapes in which scheduler and kubelet report."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from sessionctl.adapters.cluster.objects import child, condition, moment, whole
+from sessionctl.models import Container, Pod
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sessionctl.models import JsonObject
+
+_OVER: Final = frozenset({"Failed", "Succeeded"})
+_LONG_AGO: Final = datetime.fromtimestamp(0, UTC)
+
+
+def pod(item: JsonObject) -> Pod:
+    """Read a pod."""
+    metadata, status = child(item, "metadata"), child(item, "status")
+    scheduled = condition(item, "PodScheduled")
+    return Pod(
+        name=str(metadata.get("name", "")),
+        created_at=moment(metadata.get("creationTimestamp")) or _LONG_AGO,
+        is_over=status.get("phase") in _OVER,
+        ending="deletionTimestamp" in metadata,
+        scheduled=bool(child(item, "spec").get("nodeName")),
+        ready=condition(item, "Ready").get("status") == "True",
+        unschedulable=str(scheduled.get("message", "")) if scheduled.get("status") == "False" else "",
+        ended_by=_said(status),
+        containers=(
+            *_containers(item, "initContainers", "initContainerStatuses"),
+            *_containers(item, "containers", "containerStatuses"),
+        ),
+    )
+
+
+def newest_warning(events: Sequence[JsonObject]) -> str | None:
+    """Return reason and message of the event seen last."""
+    if not events:
+        return None
+    return _said(max(events, key=_seen_at))
+
+
+def _containers(item: JsonObject, specified: str, reported: str) -> list[Container]:
+    # The image is taken from the specification: the status may name it by its digest, as nobody wrote it.
+    listed, statuses = child(item, "spec").get(specified), child(item, "status").get(reported)
+    images = {child(c).get("name"): str(child(c).get("image", "")) for c in listed} if isinstance(listed, list) else {}
+    found = [child(status) for status in statuses] if isinstance(statuses, list) else []
+    return [_container(status, images.get(status.get("name"), str(status.get("image", "")))) for status in found]
+
+
+def _container(status: JsonObject, image: str) -> Container:
+    waiting = child(status, "state", "waiting")
+    exited = child(status, "state", "terminated") or child(status, "lastState", "terminated")
+    return Container(
+        name=str(status.get("name", "")),
+        image=image,
+        running="running" in child(status, "state"),
+        started=status.get("started") is True,
+        waiting=str(waiting.get("reason", "")),
+        message=str(waiting.get("message") or exited.get("message") or ""),
+        restarts=whole(status.get("restartCount")),
+        exit_code=whole(exited["exitCode"]) if "exitCode" in exited else None,
+        exit_reason=str(exited.get("reason", "")),
+    )
+
+
+def _said(status: JsonObject) -> str:
+    return ": ".join(str(status[part]) for part in ("reason", "message") if status.get(part))
+
+
+def _seen_at(event: JsonObject) -> datetime:
+    # Written by two generations of clients: the older fills lastTimestamp, the newer eventTime and series.
+    stamps = (
+        child(event, "series").get("lastObservedTime"),
+        event.get("lastTimestamp"),
+        event.get("eventTime"),
+        event.get("firstTimestamp"),
+    )
+    return next((found for found in map(moment, stamps) if found), _LONG_AGO)
