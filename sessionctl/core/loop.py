@@ -114,9 +114,13 @@ class SweepLoop:
 
     async def _sweep(self) -> None:
         await self._synced.wait()
-        while True:
-            try:
-                await self._sweeper.tick(list(self._view.values()))
-            except SessionctlError as error:
-                _log.warning("nothing is put to sleep: %s", error)
-            await self._clock.sleep(self._settings.interval.total_seconds())
+        pause = self._settings.interval.total_seconds()
+        try:
+            while True:
+                try:
+                    await self._sweeper.tick(list(self._view.values()), patience=pause)
+                except SessionctlError as error:
+                    _log.warning("nothing is put to sleep: %s", error)
+                await self._clock.sleep(pause)
+        finally:
+            await self._sweeper.close()

@@ -57,6 +57,8 @@ def install_platform(cluster: LocalCluster, values: Mapping[str, Any]) -> None:
     redis = cluster.redis
     cluster.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(_namespace_and_secret(cluster)))
     local: dict[str, Any] = {
+        # Simulated pods serve nothing that could be asked.
+        "config": {"idle": {"probe": "none"}},
         "keda": {"enabled": False},
         "nginx-ingress": {"enabled": False},
         "redis": {"enabled": False},
