@@ -9,20 +9,23 @@ import asyncio
 import os
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from sessionctl import __version__
+from sessionctl import __version__, labels
 from sessionctl.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
+    from sessionctl.adapters.agent import ByteStream
     from sessionctl.adapters.clock import SystemClock
     from sessionctl.adapters.cluster.client import KubernetesClient
     from sessionctl.adapters.cluster.kubernetes_cluster import KubernetesCluster
     from sessionctl.adapters.cluster.platform import PlatformReader
     from sessionctl.adapters.helm import HelmCli
+    from sessionctl.adapters.store.connection import Route
     from sessionctl.adapters.store.redis_store import RedisStore
     from sessionctl.core.demand import DemandService
     from sessionctl.core.loop import SweepLoop
@@ -31,9 +34,18 @@ if TYPE_CHECKING:
     from sessionctl.core.sessions import SessionService
     from sessionctl.core.views import ViewService
     from sessionctl.core.waiting import Waiter
-    from sessionctl.models import JsonObject
+    from sessionctl.models import JsonObject, SessionId
     from sessionctl.ports import ActivityProbe
-    from sessionctl.settings import Platform, Settings
+    from sessionctl.settings import Platform, PlatformRedis, Settings
+
+
+class Reach(StrEnum):
+    """How the pods of Redis and of the sessions are reached."""
+
+    AUTO = "auto"
+    """By their Services from a pod of the same cluster, by port-forward from elsewhere."""
+    DIRECT = "direct"
+    PORT_FORWARD = "port-forward"
 
 
 @dataclass(frozen=True)
@@ -44,6 +56,7 @@ class DirectOptions:
     context: str | None = None
     platform_namespace: str = "sessionctl"
     helm: str = "helm"
+    reach: Reach = Reach.AUTO
 
 
 def _ignore(_: str) -> None:
@@ -61,6 +74,9 @@ class Factory:
     store: RedisStore
     reader: PlatformReader
     progress: Callable[[str], None]
+    client: KubernetesClient
+    by_forward: bool
+    """Whether pods are reached by port-forward, not by their Services."""
     helm_checked: asyncio.Task[str] | None = None
 
     @cached_property
@@ -159,17 +175,32 @@ class Factory:
             progress=self.progress,
         )
 
-    def create_probe(self) -> ActivityProbe:
-        """Whom the sweeper asks; raises ConfigurationError for a kind this version cannot ask yet."""
-        from sessionctl.adapters.probe import SilentWorkspaceProbe
+    async def create_probe(self) -> ActivityProbe:
+        """Whom the sweeper asks; to ask agents it reads the platform key."""
         from sessionctl.settings import ProbeKind
 
-        if self.settings.idle.probe is ProbeKind.AGENT:
-            msg = "idle.probe: agent needs a workspace image with an agent, which this version does not have"
-            raise ConfigurationError(msg, hint="Set config.idle.probe to none.")
-        return SilentWorkspaceProbe()
+        if self.settings.idle.probe is ProbeKind.NONE:
+            from sessionctl.adapters.probe import SilentWorkspaceProbe
 
-    def create_sweep_loop(self) -> SweepLoop:
+            return SilentWorkspaceProbe()
+        from sessionctl.adapters.agent import AgentProbe
+        from sessionctl.core.identity import agent_token
+
+        key = (await self.reader.read_secret(self.platform.platform_key_secret)).value("key")
+        return AgentProbe(self._dial_agent, lambda session_id: agent_token(key, session_id))
+
+    async def _dial_agent(self, session_id: SessionId) -> ByteStream:
+        namespace = self.platform.sessions_namespace
+        if not self.by_forward:
+            from sessionctl.adapters.agent import TcpStream
+
+            return await TcpStream.connect(f"{labels.object_name(session_id)}.{namespace}.svc", labels.AGENT_PORT)
+        from sessionctl.adapters.cluster.portforward import PodPort, PortForwarder
+
+        target = PodPort(namespace, f"{labels.UUID_LABEL}={session_id}", labels.AGENT_PORT)
+        return await PortForwarder(self.client).open(target)
+
+    async def create_sweep_loop(self) -> SweepLoop:
         """Gate, watch guard, start keeper, sweeper and scaler keeper."""
         from sessionctl.core.gate import Gate
         from sessionctl.core.guard import WatchGuard
@@ -182,7 +213,7 @@ class Factory:
             cluster=self.cluster,
             store=self.store,
             demand=self.demand,
-            probe=self.create_probe(),
+            probe=await self.create_probe(),
             clock=self.clock,
             settings=self.settings.idle,
         )
@@ -258,6 +289,10 @@ async def _assemble(
     settings = load_settings(f"{where}: config.yaml", _mapping(documents.config), os.environ)
     platform = load_platform(f"{where}: platform.yaml", _mapping(documents.platform))
     secret = await reader.read_secret(platform.redis.secret_name)
+    by_forward = options.reach is Reach.PORT_FORWARD or (options.reach is Reach.AUTO and not client.in_cluster)
+    # A Redis outside the platform release has an address of its own, and perhaps no pod.
+    forwarded = by_forward and platform.redis.pod_selector
+    route = _forward_to_redis(client, options.platform_namespace, platform.redis) if forwarded else None
     endpoint = RedisEndpoint(
         host=platform.redis.host,
         port=platform.redis.port,
@@ -272,11 +307,20 @@ async def _assemble(
         settings=settings,
         platform=platform,
         cluster=KubernetesCluster(client, platform.sessions_namespace),
-        store=RedisStore(endpoint),
+        store=RedisStore(endpoint, route),
         reader=reader,
         progress=progress,
+        client=client,
+        by_forward=by_forward,
         helm_checked=helm_checked,
     )
+
+
+def _forward_to_redis(client: KubernetesClient, namespace: str, redis: PlatformRedis) -> Route:
+    from sessionctl.adapters.cluster.listener import ForwardListener
+    from sessionctl.adapters.cluster.portforward import PodPort, PortForwarder
+
+    return ForwardListener(PortForwarder(client), PodPort(namespace, redis.pod_selector, redis.port))
 
 
 def _mapping(text: str) -> JsonObject:

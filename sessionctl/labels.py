@@ -33,6 +33,9 @@ DELETED_AT: Final = "sessionctl.dev/deleted-at"
 PURGE: Final = "sessionctl.dev/purge"
 FORCE_ACTIVATION: Final = "autoscaling.keda.sh/force-activation"
 
+AGENT_PORT: Final = 8081
+"""Of the session's Service, and of its pod."""
+
 PLATFORM_CONFIGMAP: Final = "sessionctl-platform"
 
 USER_HASH_LENGTH: Final = 40

@@ -97,7 +97,7 @@ class IdleSettings(_Section):
 
     timeout: PositiveDuration = timedelta(seconds=120)
     touch_interval: PositiveDuration = timedelta(seconds=2)
-    probe: ProbeKind = ProbeKind.NONE
+    probe: ProbeKind = ProbeKind.AGENT
     unknown_limit: Duration = timedelta(hours=1)
     hold_limit: Duration = timedelta(hours=8)
     editor: EditorIdle = EditorIdle.INPUT

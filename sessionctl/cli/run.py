@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from typer import Context
 
-    from sessionctl.factory import Factory
+    from sessionctl.factory import Factory, Reach
 
 Answer = TypeVar("Answer")
 
@@ -50,6 +50,7 @@ def call(
         context=given.context,
         platform_namespace=given.platform_namespace or os.environ.get("SESSIONCTL_PLATFORM_NAMESPACE", "sessionctl"),
         helm=os.environ.get("SESSIONCTL_HELM", "helm"),
+        reach=_reach(),
     )
 
     async def run() -> Answer:
@@ -63,6 +64,18 @@ def call(
         return asyncio.run(run())
     finally:
         _end_progress()
+
+
+def _reach() -> Reach:
+    from sessionctl.errors import InvalidRequestError
+    from sessionctl.factory import Reach
+
+    given = os.environ.get("SESSIONCTL_REACH", Reach.AUTO)
+    try:
+        return Reach(given)
+    except ValueError:
+        msg = f"SESSIONCTL_REACH is {given[:80]!r}"
+        raise InvalidRequestError(msg, hint=f"Set it to {', '.join(Reach)}, or not at all.") from None
 
 
 def show_progress(step: str) -> None:

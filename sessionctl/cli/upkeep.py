@@ -43,10 +43,10 @@ def sweep(
 
     async def for_ever(factory: Factory) -> None:
         _log_to_stderr(factory.settings.logging.level)
-        await factory.create_sweep_loop().forever()
+        await (await factory.create_sweep_loop()).forever()
 
     async def once(factory: Factory) -> SweepResult:
-        done = await factory.create_sweep_loop().once()
+        done = await (await factory.create_sweep_loop()).once()
         return SweepResult(
             gate="open" if done.gate_open else "closed",
             slept=done.report.slept,

@@ -22,6 +22,31 @@ class Verdict:
     activity_age: timedelta | None = None
 
 
+@dataclass(frozen=True)
+class Work:
+    """What the agent saw of somebody at work, and how long ago."""
+
+    reason: str
+    age: timedelta
+
+
+def latest_work(activity: Activity, settings: IdleSettings) -> Work | None:
+    """Return the work that counts and is younger than the timeout."""
+    if activity.message_running:
+        return Work("a message is running", timedelta())
+    if activity.hold is not None and activity.hold < settings.hold_limit:
+        return Work("held by a running command", timedelta())
+    if (
+        settings.editor is EditorIdle.CONNECTION
+        and activity.editor_connected is not None
+        and activity.editor_connected < settings.editor_limit
+    ):
+        return Work("an editor is open", timedelta())
+    if activity.editor_input is not None and activity.editor_input < settings.release_after:
+        return Work("somebody types in the editor", activity.editor_input)
+    return None
+
+
 def judge(activity: Activity | None, since_active: timedelta, settings: IdleSettings) -> Verdict:
     """Judge one session by its agent's answer (None: there was none) and the age of its last known activity."""
     if since_active < settings.release_after:
@@ -30,16 +55,7 @@ def judge(activity: Activity | None, since_active: timedelta, settings: IdleSett
         if since_active < settings.unknown_limit:
             return Verdict(idle=False, reason="the agent does not answer, which counts as work")
         return Verdict(idle=True, reason="the agent has not answered for longer than idle.unknownLimit")
-    if activity.message_running:
-        return Verdict(idle=False, reason="a message is running", activity_age=timedelta())
-    if activity.hold is not None and activity.hold < settings.hold_limit:
-        return Verdict(idle=False, reason="held by a running command", activity_age=timedelta())
-    if activity.editor_input is not None and activity.editor_input < settings.release_after:
-        return Verdict(idle=False, reason="somebody types in the editor", activity_age=activity.editor_input)
-    if (
-        settings.editor is EditorIdle.CONNECTION
-        and activity.editor_connected is not None
-        and activity.editor_connected < settings.editor_limit
-    ):
-        return Verdict(idle=False, reason="an editor is open", activity_age=timedelta())
+    work = latest_work(activity, settings)
+    if work is not None:
+        return Verdict(idle=False, reason=work.reason, activity_age=work.age)
     return Verdict(idle=True, reason="nobody works")

@@ -117,15 +117,22 @@ class SweepLoop:
                 _log.warning("the gate or KEDA's view cannot be checked: %s", error)
             await self._clock.sleep(self._settings.gate_interval.total_seconds())
 
-    async def _judge(self, workspaces: Sequence[Workspace]) -> tuple[StartReport, SweepReport]:
+    async def _judge(
+        self, workspaces: Sequence[Workspace], patience: float | None = None
+    ) -> tuple[StartReport, SweepReport]:
         starts = await self._starts.tick(workspaces)
-        return starts, await self._sweeper.tick([w for w in workspaces if w.session_id not in starts.held])
+        started = [w for w in workspaces if w.session_id not in starts.held]
+        return starts, await self._sweeper.tick(started, patience)
 
     async def _sweep(self) -> None:
         await self._synced.wait()
-        while True:
-            try:
-                await self._judge(list(self._view.values()))
-            except SessionctlError as error:
-                _log.warning("nothing is put to sleep: %s", error)
-            await self._clock.sleep(self._settings.interval.total_seconds())
+        pause = self._settings.interval.total_seconds()
+        try:
+            while True:
+                try:
+                    await self._judge(list(self._view.values()), patience=pause)
+                except SessionctlError as error:
+                    _log.warning("nothing is put to sleep: %s", error)
+                await self._clock.sleep(pause)
+        finally:
+            await self._sweeper.close()

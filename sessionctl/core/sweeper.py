@@ -6,9 +6,12 @@ import asyncio
 import logging
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
-from sessionctl.core.idle import judge
+from sessionctl.core.asking import Inquiry
+from sessionctl.core.errands import Errands
+from sessionctl.core.idle import judge, latest_work
 from sessionctl.errors import ClusterError, ConflictError, ForbiddenError, NotFoundError
 from sessionctl.models import ReleaseOutcome
 
@@ -38,6 +41,16 @@ class SweepReport:
     refused: tuple[SessionId, ...] = ()
 
 
+class _Word(StrEnum):
+    """How a look at one session ended; all but the last are fields of the report."""
+
+    SLEPT = "slept"
+    ADOPTED = "adopted"
+    KEPT = "kept"
+    REFUSED = "refused"
+    YOUNG = "young"
+
+
 class Sweeper:
     """Puts idle sessions to sleep; every replica may run it at once."""
 
@@ -54,73 +67,119 @@ class Sweeper:
         self._cluster = cluster
         self._store = store
         self._demand = demand
-        self._probe = probe
+        self._inquiry = Inquiry(probe, clock, settings)
         self._clock = clock
         self._settings = settings
         self._put_to_sleep: dict[SessionId, str] = {}
         self._refusals: dict[SessionId, int] = {}
+        self._slots = asyncio.Semaphore(PARALLEL_JUDGEMENTS)
+        self._errands: Errands[_Word] = Errands()
+        self._latest: dict[SessionId, Workspace] = {}
 
-    async def tick(self, workspaces: Sequence[Workspace]) -> SweepReport:
-        """Judge every running session once. Raises StoreError; a cluster that does not answer leaves all as it is."""
+    async def tick(self, workspaces: Sequence[Workspace], patience: float | None = None) -> SweepReport:
+        """Judge every running session once. Raises StoreError; a cluster that does not answer leaves all as it is.
+
+        What takes longer than ``patience`` seconds, because an agent is slow, goes on and is reported by a later tick:
+        nobody else waits for it. Whoever has a patience closes the sweeper at the end.
+        """
         running = [w for w in workspaces if w.replicas and w.deleted_at is None and not self._already_patched(w)]
         self._forget_all_but(workspaces)
         ages = await self._store.get_idle_times([w.session_id for w in running])
-        slots = asyncio.Semaphore(PARALLEL_JUDGEMENTS)
+        for workspace, age in zip(running, ages, strict=True):
+            if workspace.session_id not in self._errands and self._is_due(workspace, age):
+                self._errands.start(workspace.session_id, self._look(workspace, age))
+        words = await self._errands.finished(patience)
+        return SweepReport(
+            **{
+                word.value: tuple(session_id for session_id, found in words.items() if found is word)
+                for word in _Word
+                if word is not _Word.YOUNG
+            }
+        )
 
-        async def in_turn(workspace: Workspace, age: timedelta | None) -> tuple[SessionId, str]:
-            async with slots:
-                return workspace.session_id, await self._sweep(workspace, age)
+    async def close(self) -> None:
+        """End what is still under way; nothing of it has to be undone."""
+        await self._errands.close()
 
-        due = [
-            (w, age)
-            for w, age in zip(running, ages, strict=True)
-            if age is None or age >= self._settings.release_after or age < CLOCK_JUMP
-        ]
-        results = await asyncio.gather(*(in_turn(w, age) for w, age in due))
-        grouped: dict[str, list[SessionId]] = {"slept": [], "adopted": [], "kept": [], "refused": []}
-        for session_id, word in results:
-            grouped[word].append(session_id)
-        return SweepReport(**{word: tuple(ids) for word, ids in grouped.items()})
+    def _is_due(self, workspace: Workspace, age: timedelta | None) -> bool:
+        # A record that is missing is rebuilt, and an activity in the future mended by the release script.
+        return age is None or age < CLOCK_JUMP or self._inquiry.is_due(workspace.session_id, age)
 
-    async def _sweep(self, workspace: Workspace, age: timedelta | None) -> str:
+    async def _look(self, workspace: Workspace, age: timedelta | None) -> _Word:
+        if age is not None and CLOCK_JUMP <= age < self._settings.release_after:
+            await self._remember_work(workspace, age)
+            return _Word.YOUNG
+        return await self._sweep(workspace, age)
+
+    async def _remember_work(self, workspace: Workspace, age: timedelta) -> None:
+        """Ask before it is time to release: what somebody did is known even if the agent is away then."""
+        activity = await self._inquiry.ask(workspace, age)
+        work = latest_work(activity, self._settings) if activity is not None else None
+        if work is not None and work.age < age:
+            try:
+                await self._touch(workspace.session_id, work.age)
+            except (NotFoundError, ConflictError, ForbiddenError, ClusterError) as error:
+                _log.debug("activity not recorded: %s", error, extra={"session": workspace.session_id})
+
+    async def _sweep(self, workspace: Workspace, age: timedelta | None) -> _Word:
         session_id = workspace.session_id
         try:
-            if age is None:
-                await self._demand.rebuild_record(session_id)
-                return "kept"
-            if age >= self._settings.release_after and not await self._is_idle(workspace, age):
-                return "kept"
-            outcome = await self._store.release(session_id, self._settings.release_after, force=False)
-            if outcome is ReleaseOutcome.ADOPTED:
-                _log.info("demand from outside adopted", extra={"session": session_id})
-                return "adopted"
-            if outcome is not ReleaseOutcome.RELEASED:
-                return "kept"
-            await self._cluster.sleep_workspace(
-                session_id, workspace.resource_version, int(self._clock.now().timestamp() * 1000)
-            )
+            if age is not None and age >= self._settings.release_after and not await self._is_idle(workspace, age):
+                return _Word.KEPT
+            async with self._slots:
+                word = await self._put_down(workspace, age)
         except (NotFoundError, ConflictError, ForbiddenError, ClusterError) as error:
             # Nothing is undone and the patch is never repeated alone: the next tick judges anew.
+            self._inquiry.forget_answer(session_id)
             self._count_refusal(session_id, error)
-            return "refused"
+            return _Word.REFUSED
+        if word is not _Word.SLEPT:
+            return word
         self._refusals.pop(session_id, None)
         self._put_to_sleep[session_id] = workspace.resource_version
         _log.info("put to sleep", extra={"session": session_id})
-        return "slept"
+        return _Word.SLEPT
+
+    async def _put_down(self, workspace: Workspace, age: timedelta | None) -> _Word:
+        session_id = workspace.session_id
+        if age is None:
+            await self._demand.rebuild_record(session_id)
+            return _Word.KEPT
+        outcome = await self._store.release(session_id, self._settings.release_after, force=False)
+        if outcome is ReleaseOutcome.ADOPTED:
+            _log.info("demand from outside adopted", extra={"session": session_id})
+            return _Word.ADOPTED
+        if outcome is not ReleaseOutcome.RELEASED:
+            return _Word.KEPT
+        await self._cluster.sleep_workspace(
+            session_id, workspace.resource_version, int(self._clock.now().timestamp() * 1000)
+        )
+        return _Word.SLEPT
 
     async def _is_idle(self, workspace: Workspace, age: timedelta) -> bool:
-        verdict = judge(await self._probe.ask(workspace), age, self._settings)
+        activity = await self._inquiry.ask(workspace, age)
+        verdict = judge(activity, age, self._settings)
         if verdict.activity_age is not None:
-            await self._demand.touch(workspace, verdict.activity_age)
+            await self._touch(workspace.session_id, verdict.activity_age)
         if not verdict.idle:
             _log.debug("stays awake: %s", verdict.reason, extra={"session": workspace.session_id})
+        elif activity is None:
+            _log.warning("may sleep: %s", verdict.reason, extra={"session": workspace.session_id})
         return verdict.idle
+
+    async def _touch(self, session_id: SessionId, age: timedelta) -> None:
+        # Of the newest view: the agent may have taken its time, and what sleeps by now is not woken by its answer.
+        seen = self._latest.get(session_id)
+        if seen is not None:
+            await self._demand.touch(seen, age)
 
     def _already_patched(self, workspace: Workspace) -> bool:
         return self._put_to_sleep.get(workspace.session_id) == workspace.resource_version
 
     def _forget_all_but(self, workspaces: Sequence[Workspace]) -> None:
         present = {w.session_id: w.resource_version for w in workspaces}
+        self._latest = {w.session_id: w for w in workspaces}
+        self._inquiry.forget_all_but({w.session_id for w in workspaces if w.replicas})
         self._put_to_sleep = {s: v for s, v in self._put_to_sleep.items() if present.get(s) == v}
         self._refusals = {s: n for s, n in self._refusals.items() if s in present}
 

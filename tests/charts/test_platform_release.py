@@ -142,12 +142,16 @@ def test_its_rights_are_enough_for_sessions(platform: Platform) -> None:
         # kubectl answers "no" with exit code 1.
         return attempt(cluster.binary("kubectl"), *argv, env=cluster.environment()).stdout.strip() == "yes"
 
-    assert may("create", "pods --subresource=portforward", platform.sessions)
-    assert may("create", "pods --subresource=portforward", platform.namespace)
+    for namespace in (platform.sessions, platform.namespace):
+        # Upgraded to a WebSocket, a port-forward is a GET; since Kubernetes 1.35 it needs both.
+        assert may("get", "pods --subresource=portforward", namespace)
+        assert may("create", "pods --subresource=portforward", namespace)
+        assert may("list", "pods", namespace)
     assert may("get", "secret/sessionctl-platform-key", platform.namespace)
     assert may("get", "configmap/sessionctl-profiles", platform.namespace)
     assert not may("get", "secret/other", platform.namespace)
     assert not may("delete", "secret/sessionctl-platform-key", platform.namespace)
     assert not may("create", "pods --subresource=exec", platform.sessions)
     assert not may("create", "pods", platform.sessions)
+    assert not may("get", "pods", platform.namespace)
     assert not may("get", "secrets", "kube-system")

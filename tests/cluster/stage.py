@@ -9,6 +9,7 @@ import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from sessionctl.adapters.probe import SilentWorkspaceProbe
 from sessionctl.core.gate import Gate
 from sessionctl.core.guard import WatchGuard
 from sessionctl.core.sessions import NewSession
@@ -145,7 +146,7 @@ class Stage:
             cluster=hooked.cluster,
             store=hooked.store,
             demand=hooked.demand,
-            probe=probe or hooked.create_probe(),
+            probe=probe or SilentWorkspaceProbe(),
             clock=hooked.clock,
             settings=settings or hooked.settings.idle,
         )

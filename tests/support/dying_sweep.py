@@ -21,7 +21,7 @@ async def _sweep(kubeconfig: str, when: str, method: str, nth: int) -> None:
     (hooks.before if when == "before" else hooks.after)(method, _die, nth=nth)
     async with open_factory(DirectOptions(kubeconfig=kubeconfig)) as factory:
         hooked = replace(factory, cluster=hooks.around(factory.cluster), store=hooks.around(factory.store))
-        await hooked.create_sweep_loop().once()
+        await (await hooked.create_sweep_loop()).once()
 
 
 if __name__ == "__main__":

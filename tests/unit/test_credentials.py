@@ -131,6 +131,7 @@ async def test_inside_a_pod_the_service_account_is_used(
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
     endpoint, token = credentials.load(None, None)
     assert (endpoint.server, await token.get()) == ("https://[fd00::1]:443", "of the pod")
+    assert endpoint.in_cluster
 
 
 def test_inside_a_pod_a_kubeconfig_or_a_context_goes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,7 +140,9 @@ def test_inside_a_pod_a_kubeconfig_or_a_context_goes_first(tmp_path: Path, monke
     with pytest.raises(ConfigurationError, match="there is no file"):
         credentials.load(None, "elsewhere")
     Path(write(tmp_path / ".kube", {"token": "x"})).rename(tmp_path / ".kube" / "config")
-    assert credentials.load(None, None)[0].server == "https://api:6443"
+    endpoint, _ = credentials.load(None, None)
+    # It may be another cluster's.
+    assert (endpoint.server, endpoint.in_cluster) == ("https://api:6443", False)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from sessionctl.adapters.cluster.credentials import Endpoint, TokenSource
-    from sessionctl.adapters.cluster.http import Answer
+    from sessionctl.adapters.cluster.http import Answer, Headers
+    from sessionctl.adapters.cluster.websocket import WebSocket
     from sessionctl.models import JsonObject
 
 REPLY_SECONDS: Final = 15.0
@@ -55,6 +56,11 @@ class KubernetesClient:
     ) -> None:
         """Close the connections."""
         await self._http.close()
+
+    @property
+    def in_cluster(self) -> bool:
+        """Whether this process is a pod of that cluster."""
+        return self._endpoint.in_cluster
 
     async def get(self, path: str, **query: str) -> JsonObject:
         """Read an object or a list."""
@@ -99,6 +105,18 @@ class KubernetesClient:
                 for line in lines:
                     yield _watch_event(line)
 
+    async def open_websocket(self, path: str, subprotocol: str, **query: str) -> WebSocket:
+        """Upgrade a GET to a WebSocket; raises NotFoundError, ForbiddenError and ClusterError."""
+        from sessionctl.adapters.cluster.websocket import RefusedError, WebSocket  # noqa: PLC0415 - for forwards only
+
+        target = f"{path}?{urlencode(query)}"
+        with _unreachable(self._endpoint.server):
+            try:
+                async with asyncio.timeout(REPLY_SECONDS):
+                    return await WebSocket.connect(self._endpoint, target, await self._headers(), subprotocol)
+            except RefusedError as error:
+                raise _error("GET", path, error.status, error.body) from None
+
     async def _exchange(
         self, method: str, path: str, query: Mapping[str, str], body: Mapping[str, object] | None = None
     ) -> JsonObject:
@@ -112,11 +130,9 @@ class KubernetesClient:
     async def _answer(
         self, method: str, path: str, query: Mapping[str, str], body: Mapping[str, object] | None
     ) -> AsyncGenerator[Answer, None]:
-        headers = [("Accept", "application/json"), ("User-Agent", FIELD_MANAGER)]
+        headers = [("Accept", "application/json"), *await self._headers()]
         if body is not None:
             headers.append(("Content-Type", "application/merge-patch+json"))
-        if token := await self._token.get():
-            headers.append(("Authorization", f"Bearer {token}"))
         target = f"{path}?{urlencode(query)}" if query else path
         content = b"" if body is None else json.dumps(body).encode()
         with _unreachable(self._endpoint.server):
@@ -124,6 +140,10 @@ class KubernetesClient:
                 if answer.status >= HTTPStatus.BAD_REQUEST:
                     raise _error(method, path, answer.status, await answer.read())
                 yield answer
+
+    async def _headers(self) -> Headers:
+        token = await self._token.get()
+        return [("User-Agent", FIELD_MANAGER), *([("Authorization", f"Bearer {token}")] if token else [])]
 
 
 @contextmanager
@@ -151,7 +171,9 @@ def _error(method: str, path: str, status: int, body: bytes) -> Exception:
     try:
         message = str(json.loads(body).get("message", ""))[:300]
     except (ValueError, AttributeError):
-        message = ""
+        # A kubelet answers in words; what begins with a tag is a page of some proxy.
+        words = " ".join(body.decode(errors="replace").split())
+        message = "" if words.startswith("<") else words[:300]
     kind_and_name = "/".join(path.split("/")[-2:])
     if status == HTTPStatus.NOT_FOUND:
         return NotFoundError(f"{kind_and_name} is not in the cluster")

@@ -61,6 +61,8 @@ class Endpoint:
     tls: ssl.SSLContext
     server_name: str | None = None
     proxy: str | None = None
+    in_cluster: bool = False
+    """Whether this process is a pod of that cluster, so that names of Services mean something to it."""
 
 
 class TokenSource:
@@ -124,7 +126,7 @@ def _in_cluster() -> tuple[Endpoint, TokenSource]:
     except OSError as error:
         msg = "this pod has no service account token to log in to the Kubernetes API with"
         raise ConfigurationError(msg, hint="Set automountServiceAccountToken, or give --kubeconfig.") from error
-    return Endpoint(server, tls), TokenSource(file=SERVICE_ACCOUNT / "token")
+    return Endpoint(server, tls, in_cluster=True), TokenSource(file=SERVICE_ACCOUNT / "token")
 
 
 def _from_file(file: Path, context: str | None) -> tuple[Endpoint, TokenSource]:

@@ -7,7 +7,6 @@ take to be answered (docs/decisions/0002).
 from __future__ import annotations
 
 import asyncio
-import os
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -15,14 +14,14 @@ from urllib.parse import urlsplit
 
 import h11
 
+from sessionctl.adapters.cluster.dial import READ_BYTES, dial
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
     from sessionctl.adapters.cluster.credentials import Endpoint
 
 MAX_CONNECTIONS: Final = 64
-CONNECT_SECONDS: Final = 5.0
-READ_BYTES: Final = 65536
 
 Headers = list[tuple[str, str]]
 HttpError = (OSError, h11.ProtocolError)
@@ -122,35 +121,8 @@ class HttpPool:
             # The server may have closed it meanwhile. All our requests may be sent twice, so it is tried on another.
             with suppress(*HttpError):
                 return connection, await _ask(connection, request, body)
-        connection = await self._open()
+        connection = _Connection(*await dial(self._endpoint))
         return connection, await _ask(connection, request, body)
-
-    async def _open(self) -> _Connection:
-        secure = self._url.scheme == "https"
-        port = self._url.port or (443 if secure else 80)
-        host = self._url.hostname or ""
-        tls = self._endpoint.tls if secure else None
-        name = (self._endpoint.server_name or host) if secure else None
-        async with asyncio.timeout(CONNECT_SECONDS):
-            proxy = self._endpoint.proxy or _proxy_of_environment(self._url.scheme, host)
-            if proxy is None:
-                return _Connection(*await asyncio.open_connection(host, port, ssl=tls, server_hostname=name))
-            return await self._open_through(proxy, f"{host}:{port}", name)
-
-    async def _open_through(self, proxy: str, target: str, name: str | None) -> _Connection:
-        url = urlsplit(proxy)
-        reader, writer = await asyncio.open_connection(url.hostname, url.port or 80)
-        tunnel = _Connection(reader, writer)
-        try:
-            answer = await tunnel.ask(h11.Request(method="CONNECT", target=target, headers=[("Host", target)]), b"")
-            if not 200 <= answer.status_code < 300:  # noqa: PLR2004 - HTTP's own border
-                raise ConnectionRefusedError(f"the proxy {url.hostname} answered {answer.status_code}")  # noqa: TRY301
-            if name is not None:
-                await writer.start_tls(self._endpoint.tls, server_hostname=name)
-        except BaseException:
-            tunnel.close()
-            raise
-        return _Connection(reader, writer)
 
 
 async def _ask(connection: _Connection, request: h11.Request, body: bytes) -> h11.Response:
@@ -163,12 +135,3 @@ async def _ask(connection: _Connection, request: h11.Request, body: bytes) -> h1
 
 def _encoded(headers: Sequence[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
     return [(name.encode("ascii"), value.encode("ascii")) for name, value in headers]
-
-
-def _proxy_of_environment(scheme: str, host: str) -> str | None:
-    """Return the proxy that HTTPS_PROXY and NO_PROXY ask for, as kubectl and Helm do."""
-    if not any(name.lower() == f"{scheme}_proxy" for name in os.environ):
-        return None
-    from urllib.request import getproxies, proxy_bypass  # noqa: PLC0415 - needed behind proxies only
-
-    return None if proxy_bypass(host) else getproxies().get(scheme)

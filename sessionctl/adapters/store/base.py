@@ -11,28 +11,35 @@ from sessionctl.errors import ConflictError, NotFoundError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
 
     from redis.asyncio import Redis
 
+    from sessionctl.adapters.store.connection import Address, Route
     from sessionctl.models import RedisEndpoint, SessionId, Workspace
 
 
 class StorePart:
     """A client, its scripts, and typed reading of their answers."""
 
-    def __init__(self, endpoint: RedisEndpoint) -> None:
+    def __init__(self, endpoint: RedisEndpoint, route: Route | None = None) -> None:
         self._endpoint = endpoint
+        self._route = route
+        self._address: Address | None = None
 
     @cached_property
     def _client(self) -> Redis:
-        return connect(self._endpoint)
+        return connect(self._endpoint, self._address)
 
     @cached_property
     def _scripts(self) -> Scripts:
         return Scripts(self._client)
 
+    def _translated(self) -> AbstractContextManager[None]:
+        return translated(self._endpoint, self._route)
+
     async def _run(self, script: str, keys: Sequence[str], arguments: Sequence[str | int]) -> Reply:
-        with translated(self._endpoint):
+        with self._translated():
             return await self._scripts.run(script, keys, arguments)
 
     async def _run_fields(self, script: str, keys: Sequence[str], arguments: Sequence[str | int]) -> list[str]:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from sessionctl.adapters.store import keys
 from sessionctl.adapters.store.base import StorePart, refuse
-from sessionctl.adapters.store.connection import translated
 from sessionctl.models import Enqueued, EnqueueOutcome, Queue, ReleaseOutcome, Woken
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ class RedisDemand(StorePart):
 
     async def list_demanded(self, session_ids: Sequence[SessionId]) -> Sequence[SessionId]:
         """See ``ports.DemandStore``."""
-        with translated(self._endpoint):
+        with self._translated():
             async with self._client.pipeline(transaction=False) as pipeline:
                 for session_id in session_ids:
                     # Not LLEN: a key of another type is demand too, and no error.

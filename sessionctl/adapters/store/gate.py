@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from sessionctl.adapters.store import keys
 from sessionctl.adapters.store.base import StorePart, milliseconds, record_fields
-from sessionctl.adapters.store.connection import translated
 from sessionctl.errors import ForbiddenError, StoreError
 from sessionctl.models import Epoch
 
@@ -30,7 +29,7 @@ class RedisGate(StorePart):
         """See ``ports.GateStore``."""
         # The first call of most commands. Loading the library takes a while; what runs beside it must go on.
         await asyncio.to_thread(lambda: self._client)
-        with translated(self._endpoint):
+        with self._translated():
             server = await self._client.info("server")
             if server.get("redis_mode") == "cluster":
                 msg = "Redis Cluster is not supported: the demand scripts use several keys"
@@ -42,7 +41,7 @@ class RedisGate(StorePart):
         """See ``ports.GateStore``; raises ForbiddenError where the Redis user may not use ACL."""
         # WATCH makes EXEC fail if the epoch moved; the connection cannot be replaced by another one to a Redis that
         # restarted meanwhile, because a lost connection ends the transaction and nothing is repeated.
-        with translated(self._endpoint):
+        with self._translated():
             async with self._single_connection() as client, client.pipeline(transaction=True) as pipeline:
                 await pipeline.watch(keys.EPOCH)
                 return await self._admit(pipeline)
@@ -90,7 +89,7 @@ class RedisGate(StorePart):
         """See ``ports.GateStore``."""
         from redis import exceptions as redis_errors
 
-        with translated(self._endpoint):
+        with self._translated():
             try:
                 await self._client.acl_setuser(self._keda, enabled=False)
                 await self._client.client_kill_filter(user=self._keda)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from sessionctl.adapters.store import keys
 from sessionctl.adapters.store.base import StorePart, milliseconds, record_fields
-from sessionctl.adapters.store.connection import translated
 from sessionctl.errors import StoreError
 from sessionctl.labels import SESSION_ID
 from sessionctl.models import Owner, Record, SessionId
@@ -23,14 +22,14 @@ class RedisRecords(StorePart):
 
     async def get_record(self, session_id: SessionId) -> Record | None:
         """See ``ports.RecordStore``."""
-        with translated(self._endpoint):
+        with self._translated():
             reply = await self._client.hgetall(keys.record(session_id))
         fields = {str(name): str(value) for name, value in reply.items()}
         return _decode(session_id, fields) if "user_id" in fields else None
 
     async def get_idle_times(self, session_ids: Sequence[SessionId]) -> Sequence[timedelta | None]:
         """See ``ports.RecordStore``."""
-        with translated(self._endpoint):
+        with self._translated():
             async with self._client.pipeline(transaction=False) as pipeline:
                 pipeline.time()
                 for session_id in session_ids:
@@ -56,7 +55,7 @@ class RedisRecords(StorePart):
 
     async def list_record_ids(self) -> Sequence[SessionId]:
         """See ``ports.RecordStore``."""
-        with translated(self._endpoint):
+        with self._translated():
             found = [key async for key in self._client.scan_iter(match=f"{keys.RECORD_PREFIX}*", count=1000)]
         # Another application may use the same database and the same prefix.
         ids = (key.removeprefix(keys.RECORD_PREFIX) for key in found)
