@@ -298,7 +298,7 @@ class TestIdleness:
     async def test_a_start_is_not_idle_however_long_it_takes(self, stage: Stage, session: SessionId) -> None:
         stage.make_idle(session)
 
-        done = await stage.factory.create_sweep_loop().once()
+        done = await (await stage.factory.create_sweep_loop()).once()
 
         assert (done.report.slept, done.starts.failed) == ((), ())
         assert await stage.is_awake(session)
@@ -312,7 +312,7 @@ class TestIdleness:
         await stage.ready(session)
         ready_at = time.monotonic()
         stage.make_idle(session)
-        loop = stage.factory.create_sweep_loop()
+        loop = await stage.factory.create_sweep_loop()
 
         assert (await loop.once()).report.slept == ()
 

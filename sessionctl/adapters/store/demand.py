@@ -60,7 +60,7 @@ class RedisDemand(StorePart):
 
     async def get_time(self) -> int:
         """See ``ports.DemandStore``."""
-        with translated(self._endpoint):
+        with self._translated():
             seconds, microseconds = await self._client.time()
         return int(seconds) * 1000 + int(microseconds) // 1000
 
