@@ -2,7 +2,7 @@
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help tools up down demo test lint bench clean
+.PHONY: help tools images up down demo test lint bench clean
 
-help tools up down demo test lint bench clean:
+help tools images up down demo test lint bench clean:
 	@exec $(PYTHON) tools/dev.py $@
