@@ -1,6 +1,6 @@
-"""redis-server and redis-cli: those of PATH, or Debian's packages unpacked into the tool cache.
+"""What is taken from Debian: packages that root installs, and redis-server unpacked into the tool cache.
 
-Unpacked instead of installed, for root too: installing the package would start a Redis on the machine.
+Redis is unpacked instead of installed, for root too: installing the package would start a Redis on the machine.
 """
 
 from __future__ import annotations
@@ -16,12 +16,57 @@ from tools.cache import locked
 from tools.errors import ToolError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from tools.progress import Progress
 
 _BINARIES = ("redis-server", "redis-cli")
 # The second line is what a minimal Debian lacks of their libraries.
 _PACKAGES = ("redis-server", "redis-tools", "libjemalloc2", "liblzf1", "libatomic1")
 _BY_HAND = "install Debian's package redis-server (as root: apt-get install redis-server)"
+
+
+def ensure_packages(names: Iterable[str], progress: Progress) -> None:
+    """Install the packages that are missing; none of them may be one that starts a service.
+
+    Raises:
+        ToolError: Something is missing that only a person can install, or the installation failed.
+    """
+    missing = [name for name in names if not _is_installed(name)]
+    if not missing:
+        return
+    listed = " ".join(missing)
+    by_hand = f"as root: apt-get install --no-install-recommends {listed}"
+    if shutil.which("apt-get") is None or shutil.which("dpkg-query") is None:
+        raise ToolError(f"Debian packages are missing ({listed})", "install what they hold, or use a Debian machine")
+    if os.geteuid() != 0:
+        raise ToolError(f"Debian packages are missing ({listed})", by_hand)
+    # Somebody else's apt may be at work.
+    apt = ["apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=300"]
+    with progress.step(f"installing Debian's {listed}"):
+        done = _install(apt, missing)
+        if done.returncode != 0:
+            # The package lists may be missing or stale.
+            subprocess.run([*apt, "update"], stdin=subprocess.DEVNULL, capture_output=True, check=False)
+            done = _install(apt, missing)
+    if done.returncode != 0:
+        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise ToolError(f"apt-get cannot install {listed} ({reason[:300]})", f"check the network, or {by_hand}")
+
+
+def _is_installed(name: str) -> bool:
+    argv = ["dpkg-query", "--show", "--showformat=${db:Status-Status}", name]
+    try:
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return False
+    return done.returncode == 0 and done.stdout == "installed"
+
+
+def _install(apt: list[str], names: list[str]) -> subprocess.CompletedProcess[str]:
+    argv = [*apt, "install", "--no-install-recommends", *names]
+    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
+    return subprocess.run(argv, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
 
 
 def ensure_redis(cache: Path, progress: Progress) -> dict[str, Path]:

@@ -75,6 +75,7 @@ def targets() -> dict[str, Target]:
             daemons_stay=True,
         ),
         "down": Target("end the local cluster of `make up`", (*cluster, "down")),
+        "images": Target("build the container images", ("-m", "tools.images")),
         "tools": Target("build the external tools that are missing", None, ALL_TOOLS),
         "clean": Target("remove what was made in this checkout; the tool cache and a running cluster stay", None),
     }

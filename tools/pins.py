@@ -150,6 +150,7 @@ GO_TOOLS = (
         "sigs.k8s.io/kubectl-validate",
         {"kubectl-validate": "sigs.k8s.io/kubectl-validate"},
     ),
+    GoTool("coredns", "github.com/coredns/coredns", {"coredns": "github.com/coredns/coredns"}),
 )
 
 # What a cluster runs on, and a person needs to look at it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 
 from tests.tools.scripts import Script
 from tools.cache import cache_root
+from tools.images.recipes import SOURCES, source_files
+from tools.pins import ROOT
 
 
 @pytest.fixture
@@ -49,3 +52,15 @@ def nobody(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Path]:
     ]
     ids = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
     return [*ids, *caps, "env", f"HOME={directory}", f"SESSIONCTL_TOOLS_CACHE={cache_root()}"], directory
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A copy of what images are made of, to be edited."""
+    copy = tmp_path / "checkout"
+    for source in (*SOURCES, "tools/localimages"):
+        for file in source_files(ROOT / source):
+            target = copy / file.relative_to(ROOT)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, target)
+    return copy

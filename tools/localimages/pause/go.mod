@@ -1,0 +1,3 @@
+module sessionctl.dev/tools/pause
+
+go 1.26.0
