@@ -129,8 +129,6 @@ class AgentActivity(BaseModel):
 
 MAX_LINE_BYTES: Final = 64 * 1024
 """No line of an agent's answer is longer, its newline included."""
-MAX_AGENT_REQUEST_BYTES: Final = 1024 * 1024
-"""No request to an agent has a longer body."""
 
 MessageId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,127}$")]
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import TYPE_CHECKING
 
 from sessionctl.agent.clock import now
 from sessionctl.agent.files import last_lines, open_to_append, parse_line, storage_errors, sync_folder, write_all
+from sessionctl.agent.lines import encode
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,8 +41,7 @@ class Conversation:
             there = [parse_line(line) or {} for line in last_lines(descriptor, 2)]
             known = {(entry.get("id"), entry.get("role")) for entry in there if _is_key(entry)}
             missing = [entry for entry in _pair(recorded) if (entry["id"], entry["role"]) not in known]
-            text = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in missing)
-            write_all(descriptor, text.encode())
+            write_all(descriptor, b"".join(map(encode, missing)))
         finally:
             os.close(descriptor)
 
@@ -61,7 +60,7 @@ def _is_key(entry: JsonObject) -> bool:
 
 
 def _pair(recorded: Recorded) -> list[JsonObject]:
-    start, end = recorded.start, recorded.end
+    start = recorded.start
     asked: JsonObject = {
         "id": start.id,
         "role": "user",
@@ -69,9 +68,13 @@ def _pair(recorded: Recorded) -> list[JsonObject]:
         "text": start.message,
         "at": start.at,
     }
-    reply: JsonObject = {"id": start.id, "role": "assistant", "text": recorded.reply, "at": now()}
-    if end is not None:
-        reply["outcome"] = end.outcome
-        if end.reason is not None:
-            reply["reason"] = end.reason
+    reply: JsonObject = {
+        "id": start.id,
+        "role": "assistant",
+        "text": recorded.reply,
+        "outcome": recorded.outcome,
+        "at": now(),
+    }
+    if recorded.reason is not None:
+        reply["reason"] = recorded.reason
     return [asked, reply]

@@ -88,7 +88,7 @@ class Journal:
     def list_unsettled(self) -> list[Recorded]:
         """Return the messages that were begun and not settled; one that ended comes first, then the oldest."""
         found = [recorded for file in self._open.glob(f"*{SUFFIX}") if (recorded := _read_repaired(file))]
-        return sorted(found, key=lambda recorded: (recorded.end is None, recorded.start.at))
+        return sorted(found, key=lambda recorded: (recorded.outcome is None, recorded.start.at))
 
     @storage_errors()
     def begin(self, start: Start) -> OpenMessage:
@@ -96,7 +96,7 @@ class Journal:
         file = self._open / f"{start.id}{SUFFIX}"
         descriptor = open_to_append(file, create=True)
         try:
-            write_all(descriptor, b'{"start":' + start.model_dump_json().encode() + b"}\n")
+            write_all(descriptor, start.line())
             os.fsync(descriptor)
             sync_folder(self._open)
             return OpenMessage(file, start, descriptor)

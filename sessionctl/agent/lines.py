@@ -1,20 +1,17 @@
-"""The lines of an answer as bytes; the file of a message and the HTTP answer hold the same ones."""
+"""The lines of an answer in the shapes of ``wire``: the same bytes in the file of a message and in the HTTP answer."""
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Final
-
-from sessionctl.wire import MAX_LINE_BYTES, MessageDelta, MessageEnd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sessionctl.models import MessageOutcome
+    from sessionctl.models import JsonObject, MessageOutcome
 
-_FRAME_BYTES: Final = 256
-_WIDEST_CHARACTER: Final = 6
-"""A control character becomes six bytes of JSON; UTF-8 needs four at most."""
-MAX_DELTA_CHARACTERS: Final = (MAX_LINE_BYTES - _FRAME_BYTES) // _WIDEST_CHARACTER
+MAX_DELTA_CHARACTERS: Final = 10_000
+"""Six bytes of JSON for each, as control characters need, and the rest of the line fit into ``wire.MAX_LINE_BYTES``."""
 MAX_REASON_CHARACTERS: Final = 1000
 
 
@@ -25,15 +22,18 @@ def split(piece: str) -> Iterator[str]:
 
 
 def delta_line(attempt: int, seq: int, delta: str) -> bytes:
-    """Return the line for one part of a reply."""
-    return _line(MessageDelta(seq=seq, attempt=attempt, delta=delta))
+    """Return the line for one part of a reply, a ``wire.MessageDelta``."""
+    return encode({"seq": seq, "attempt": attempt, "delta": delta})
 
 
 def end_line(attempt: int, seq: int, outcome: MessageOutcome, reason: str | None) -> bytes:
-    """Return the terminal line."""
-    cut = reason[:MAX_REASON_CHARACTERS] if reason else None
-    return _line(MessageEnd(seq=seq, attempt=attempt, outcome=outcome, reason=cut))
+    """Return the terminal line, a ``wire.MessageEnd``."""
+    end: JsonObject = {"seq": seq, "attempt": attempt, "outcome": outcome}
+    if reason:
+        end["reason"] = reason[:MAX_REASON_CHARACTERS]
+    return encode(end)
 
 
-def _line(shape: MessageDelta | MessageEnd) -> bytes:
-    return shape.model_dump_json(exclude_none=True).encode() + b"\n"
+def encode(line: JsonObject) -> bytes:
+    """Return one line."""
+    return json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"

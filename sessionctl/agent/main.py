@@ -27,7 +27,7 @@ def main() -> None:
         sys.exit(0 if arguments == ["--help"] else BAD_INPUT)
     try:
         settings = load_settings(os.environ)
-        from sessionctl.agent.serve import run  # noqa: PLC0415 - a wrong setting is told without loading a server
+        from sessionctl.agent.serve import run  # a wrong setting is told without loading a server
 
         run(settings)
     except SessionctlError as error:

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-from pydantic import BaseModel, ConfigDict, ValidationError
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Final
 
 from sessionctl.agent.clock import now
 from sessionctl.agent.files import parse_line
-from sessionctl.wire import MessageDelta, MessageEnd
+from sessionctl.agent.lines import encode
+from sessionctl.models import MessageOutcome
 
 if TYPE_CHECKING:
     from pathlib import Path
     from typing import Self
 
+    from sessionctl.models import JsonObject, JsonValue
     from sessionctl.wire import MessageRequest
 
 
-class Start(BaseModel):
+@dataclass(frozen=True)
+class Start:
     """The record that is durable before an attempt begins; ``repeatable`` is what its kind was then."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
     id: str
     attempt: int
@@ -48,6 +47,29 @@ class Start(BaseModel):
             at=now(),
         )
 
+    @classmethod
+    def parse(cls, found: JsonValue) -> Self | None:
+        """Return the record that was read; None when it is not one of ours."""
+        if not isinstance(found, dict) or any(type(found.get(name)) is not kind for name, kind in _TYPES.items()):
+            return None
+        return cls(**{name: found[name] for name in _TYPES})  # type: ignore[arg-type]  # compared above
+
+    def line(self) -> bytes:
+        """Return the record as a line."""
+        return encode({"start": asdict(self)})
+
+
+_TYPES: Final[dict[str, type]] = {
+    "id": str,
+    "attempt": int,
+    "boot_id": str,
+    "body_hash": str,
+    "repeatable": bool,
+    "user_id": str,
+    "message": str,
+    "at": str,
+}
+
 
 @dataclass(frozen=True)
 class Recorded:
@@ -60,7 +82,9 @@ class Recorded:
     size: int
     lines: int
     reply: str
-    end: MessageEnd | None
+    outcome: MessageOutcome | None
+    """None when it was cut off."""
+    reason: str | None
 
 
 def hash_of(request: MessageRequest) -> str:
@@ -69,26 +93,39 @@ def hash_of(request: MessageRequest) -> str:
 
 
 def read(file: Path) -> Recorded | None:
-    """Read the last attempt; None when no start was recorded whole, so that nothing was run."""
+    """Read the last attempt; None when no start was recorded whole, so that nothing was run.
+
+    The user can write here too: a line that is not ours is passed over.
+    """
     start: Start | None = None
-    end: MessageEnd | None = None
-    pieces: list[str] = []
-    size = offset = lines = 0
+    answer: list[JsonObject] = []
+    size = offset = 0
     with file.open("rb") as stream:
         for line in stream:
             size += len(line)
             found = parse_line(line) or {}
-            try:
-                if "start" in found:
-                    start = Start.model_validate(found["start"])
-                    offset, lines, pieces, end = size, 0, [], None
-                elif "delta" in found:
-                    delta = MessageDelta.model_validate(found)
-                    lines = delta.seq
-                    pieces.append(delta.delta)
-                elif "outcome" in found:
-                    end = MessageEnd.model_validate(found)
-                    lines = end.seq
-            except ValidationError:
-                continue  # the user can write here too; what is not ours is nobody's answer
-    return None if start is None else Recorded(file, start, offset, size, lines, "".join(pieces), end)
+            if (begun := Start.parse(found.get("start"))) is not None:
+                start, offset, answer = begun, size, []
+            elif isinstance(found.get("seq"), int) and ("delta" in found or "outcome" in found):
+                answer.append(found)
+    if start is None:
+        return None
+    last = answer[-1] if answer else {}
+    return Recorded(
+        file=file,
+        start=start,
+        offset=offset,
+        size=size,
+        lines=_integer(last.get("seq")),
+        reply="".join(str(line["delta"]) for line in answer if "delta" in line),
+        outcome=_outcome(last.get("outcome")),
+        reason=None if last.get("reason") is None else str(last["reason"]),
+    )
+
+
+def _integer(value: JsonValue) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def _outcome(value: JsonValue) -> MessageOutcome | None:
+    return MessageOutcome(value) if isinstance(value, str) and value in set(MessageOutcome) else None

@@ -71,7 +71,7 @@ class Runner:
             if recorded is None:
                 return join(await self._begin(request, attempt=1), seen)
             _refuse_another(recorded.start, request)
-            if recorded.end is not None:
+            if recorded.outcome is not None:
                 return replay(recorded, seen)
             return join(await self._begin(request, attempt=recorded.start.attempt + 1), seen)
 
@@ -147,7 +147,7 @@ class Runner:
 
     def _known(self, message_id: str) -> Recorded | None:
         recorded = self._journal.find(message_id)
-        if recorded is None or recorded.end or after_a_cut(repeatable=recorded.start.repeatable) is AfterCut.RETRY:
+        if recorded is None or recorded.outcome or after_a_cut(repeatable=recorded.start.repeatable) is AfterCut.RETRY:
             return recorded
         self._settle_all()
         return self._journal.find(message_id)
@@ -162,7 +162,7 @@ class Runner:
         At most one of them has an end already, the last that ran, and its pair is the last of the conversation.
         """
         for recorded in self._journal.list_unsettled():
-            if recorded.end is None:
+            if recorded.outcome is None:
                 if after_a_cut(repeatable=recorded.start.repeatable) is AfterCut.RETRY:
                     continue
                 ended = self._journal.end(recorded, MessageOutcome.INTERRUPTED, CUT_OFF)

@@ -89,7 +89,14 @@ async def _open(agent: Agent, lock: WorkspaceLock) -> None:
     await agent.runner.recover()
     agent.phase = Phase.READY
     _logger.info("ready")
+    await asyncio.to_thread(_warm_up)
     await agent.runner.prune()
+
+
+def _warm_up() -> None:
+    from sessionctl.agent import protocol
+
+    protocol.warm_up()
 
 
 def _configuration(agent: Agent) -> uvicorn.Config:

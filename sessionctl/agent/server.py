@@ -8,7 +8,6 @@ from enum import StrEnum
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
-from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -23,19 +22,8 @@ from sessionctl.errors import (
     UnauthenticatedError,
     UnavailableError,
 )
-from sessionctl.wire import (
-    MAX_AGENT_REQUEST_BYTES,
-    AgentActivity,
-    FieldProblem,
-    MessageRequest,
-    MessageResume,
-    Problem,
-)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from pydantic import BaseModel
     from starlette.requests import Request
 
     from sessionctl.agent.runner import Runner
@@ -53,7 +41,8 @@ HEADERS: Final = {
     HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": "Bearer"},
     HTTPStatus.SERVICE_UNAVAILABLE: {"Retry-After": "1"},
 }
-MAX_DISCARDED_BYTES: Final = 8 * MAX_AGENT_REQUEST_BYTES
+MAX_BODY_BYTES: Final = 1024 * 1024
+MAX_DISCARDED_BYTES: Final = 8 * MAX_BODY_BYTES
 """How much of a body that is too large is read and thrown away, so that its sender reads the answer, not a reset."""
 
 
@@ -83,14 +72,18 @@ class Agent:
         self._authenticate(request)
         if self.phase is Phase.STARTING:
             self._require_ready()
-        return _json(AgentActivity(message_running=self.runner.is_running))
+        from sessionctl.agent import protocol
+
+        return Response(protocol.activity(message_running=self.runner.is_running), media_type="application/json")
 
     async def messages(self, request: Request) -> Response:
         """Stream the answer to a message."""
         self._authenticate(request)
         self._require_ready()
-        seen = MessageResume.model_validate(dict(request.query_params))
-        message = MessageRequest.model_validate_json(await _body(request))
+        from sessionctl.agent import protocol
+
+        seen = protocol.parse_resume(request.query_params)
+        message = protocol.parse_message(await _body(request))
         return StreamingResponse(await self.runner.answer(message, seen), media_type="application/x-ndjson")
 
     def _authenticate(self, request: Request) -> None:
@@ -119,7 +112,6 @@ def build_app(agent: Agent) -> Starlette:
         ],
         exception_handlers={
             SessionctlError: _on_error,
-            ValidationError: _on_invalid,
             HTTPException: _on_http,
             ClientDisconnect: _on_disconnect,
             Exception: _on_bug,
@@ -134,10 +126,10 @@ async def _body(request: Request) -> bytes:
         size += len(chunk)
         if size > MAX_DISCARDED_BYTES:
             break
-        if size <= MAX_AGENT_REQUEST_BYTES:
+        if size <= MAX_BODY_BYTES:
             body += chunk
-    if size > MAX_AGENT_REQUEST_BYTES:
-        raise TooLargeError(f"the body is larger than {MAX_AGENT_REQUEST_BYTES} bytes")
+    if size > MAX_BODY_BYTES:
+        raise TooLargeError(f"the body is larger than {MAX_BODY_BYTES} bytes")
     return bytes(body)
 
 
@@ -145,13 +137,7 @@ def _on_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, SessionctlError)  # noqa: S101 - Starlette's signature knows only Exception
     status = next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
     detail = error.message if error.hint is None else f"{error.message}. {error.hint}"
-    return _problem(status, error.code, detail)
-
-
-def _on_invalid(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, ValidationError)  # noqa: S101 - as above
-    fields = [FieldProblem(field=".".join(map(str, e["loc"])), message=e["msg"]) for e in error.errors()]
-    return _problem(HTTPStatus.UNPROCESSABLE_ENTITY, InvalidRequestError.code, "the request is not valid", fields)
+    return _problem(status, error.code, detail, error)
 
 
 def _on_http(_request: Request, error: Exception) -> Response:
@@ -170,12 +156,8 @@ def _on_bug(_request: Request, _error: Exception) -> Response:
     return _problem(HTTPStatus.INTERNAL_SERVER_ERROR, SessionctlError.code, "the agent failed; its log says why")
 
 
-def _problem(status: HTTPStatus, code: str, detail: str, errors: Iterable[FieldProblem] = ()) -> Response:
-    problem = Problem(title=status.phrase, status=status, code=code, detail=detail, errors=tuple(errors))
-    answer = _json(problem, status, "application/problem+json")
-    answer.headers.update(HEADERS.get(status, {}))
-    return answer
+def _problem(status: HTTPStatus, code: str, detail: str, error: Exception | None = None) -> Response:
+    from sessionctl.agent import protocol
 
-
-def _json(shape: BaseModel, status: int = HTTPStatus.OK, media_type: str = "application/json") -> Response:
-    return Response(shape.model_dump_json(), status, media_type=media_type)
+    body = protocol.problem(status, code, detail, error)
+    return Response(body, status, HEADERS.get(status), media_type="application/problem+json")

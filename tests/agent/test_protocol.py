@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from sessionctl.wire import MAX_AGENT_REQUEST_BYTES, MAX_LINE_BYTES
+from sessionctl.agent.server import MAX_BODY_BYTES
+from sessionctl.wire import MAX_LINE_BYTES, MessageDelta, MessageEnd
 from tests.agent.process import TOKEN, AgentProcess, Agents, Json, outcomes_of, pairs_of, reply_of, request
 from tests.support.waiting import wait_for
 
@@ -102,10 +103,10 @@ def test_a_wrong_query_is_named(agent: AgentProcess, query: str) -> None:
 
 def test_a_body_that_is_too_large_is_refused(agents: Agents, agent: AgentProcess) -> None:
     frame = len(json.dumps(request("", "fits")))
-    assert reply_of(agent.say("x" * (MAX_AGENT_REQUEST_BYTES - frame), "fits")).count("x") > 1_000_000
-    answer = agent.send("x" * (MAX_AGENT_REQUEST_BYTES - frame + 1), "more")
+    assert reply_of(agent.say("x" * (MAX_BODY_BYTES - frame), "fits")).count("x") > 1_000_000
+    answer = agent.send("x" * (MAX_BODY_BYTES - frame + 1), "more")
     assert (answer.status, answer.json()["code"]) == (413, "too_large")
-    assert agent.send("x" * (4 * MAX_AGENT_REQUEST_BYTES), "far-larger").status == 413
+    assert agent.send("x" * (4 * MAX_BODY_BYTES), "far-larger").status == 413
     assert {message_id for message_id, _ in pairs_of(agents.conversation)} == {"fits"}
 
 
@@ -123,9 +124,12 @@ def test_other_paths_and_methods_are_problems_too(agent: AgentProcess) -> None:
 def test_no_line_is_longer_than_promised(agent: AgentProcess, character: str) -> None:
     text = character * 40_000
     answer = agent.send(text)
-    raw = list(answer.response)
+    *raw, last = list(answer.response)
+    for line in raw:
+        MessageDelta.model_validate_json(line)
+    assert MessageEnd.model_validate_json(last).outcome == "done"
     assert max(map(len, raw)) <= MAX_LINE_BYTES
-    lines = [json.loads(line) for line in raw]
+    lines = [json.loads(line) for line in [*raw, last]]
     assert reply_of(lines) == text
     assert [line["seq"] for line in lines] == list(range(1, len(lines) + 1))
 
