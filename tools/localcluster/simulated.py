@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tools.localcluster.control_plane import ControlPlane
 
 SESSIONS_NAMESPACE = "sessions"
+REDIS_PORT = 6379
 _CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 _CAPACITY = {"cpu": "1000", "memory": "4Ti", "ephemeral-storage": "10Ti", "pods": "5000"}
 # The workers that play a pod's life; four of them were the bottleneck of 300 simultaneous wakes.
@@ -56,7 +57,7 @@ class SimulatedKind:
     def _kwok(self) -> Component:
         plane = self.plane
         config = plane.layout.data("kwok.yaml")
-        config.write_text(yaml.safe_dump_all(_kwok_config(plane.tools.data["kwok", "stages"])))
+        config.write_text(yaml.safe_dump_all([*_kwok_config(plane.tools.data["kwok", "stages"]), self._forwards()]))
         address = f"{HOST}:{plane.ports['kwok']}"
         argv = (
             str(plane.tools.binary("kwok")),
@@ -74,6 +75,16 @@ class SimulatedKind:
             after=("objects",),
             ready=lambda: _answers(f"http://{address}/healthz") and self._nodes_ready(),
         )
+
+    def _forwards(self) -> Object:
+        # KWOK is the kubelet of its nodes: a port-forward to the Redis port of any pod ends at the cluster's Redis.
+        target = {"address": self.redis.host, "port": self.redis.port}
+        return {
+            "apiVersion": "kwok.x-k8s.io/v1alpha1",
+            "kind": "ClusterPortForward",
+            "metadata": {"name": "redis"},
+            "spec": {"forwards": [{"ports": [REDIS_PORT], "target": target}]},
+        }
 
     def _provisioner(self) -> Component:
         plane = self.plane
@@ -119,7 +130,7 @@ class SimulatedKind:
         api.apply("/api/v1/namespaces/keda", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "keda"}})
         api.apply("/apis/storage.k8s.io/v1/storageclasses/local", _storage_class())
         for number in range(1, self.spec.nodes + 1):
-            node = _node(f"node-{number}")
+            node = _node(f"node-{number}", self.plane.ports["kwok"])
             api.apply(f"/api/v1/nodes/node-{number}", node)
             api.apply(f"/api/v1/nodes/node-{number}/status", node)
 
@@ -179,7 +190,7 @@ def _storage_class() -> Object:
     }
 
 
-def _node(name: str) -> Object:
+def _node(name: str, kubelet_port: int) -> Object:
     return {
         "apiVersion": "v1",
         "kind": "Node",
@@ -193,7 +204,12 @@ def _node(name: str) -> Object:
                 "type": "kwok",
             },
         },
-        "status": {"allocatable": _CAPACITY, "capacity": _CAPACITY},
+        "status": {
+            "allocatable": _CAPACITY,
+            "capacity": _CAPACITY,
+            "addresses": [{"type": kind, "address": HOST} for kind in ("Hostname", "InternalIP")],
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": kubelet_port}},
+        },
     }
 
 
@@ -209,6 +225,7 @@ def _kwok_config(stages: Path) -> list[Object]:
                 "nodePlayStageParallelism": 4,
                 "nodeLeaseParallelism": 4,
                 "podsOnNodeSyncParallelism": 1,
+                "enableDebuggingHandlers": True,
             },
         }
     ]
