@@ -1,4 +1,4 @@
-"""The shapes that leave sessionctl: the CLI's JSON and YAML, the HTTP API (DESIGN 6), the protocol of the agent (7)."""
+"""The shapes that leave us: the CLI's JSON and YAML, the HTTP API (DESIGN 6), the agent's protocol (DESIGN 7)."""
 
 from __future__ import annotations
 
@@ -111,9 +111,9 @@ class VersionInfo(_Shape):
 
 
 class AgentActivity(BaseModel):
-    """Answer of the agent's ``GET /v1/activity``: ages in seconds, never timestamps (DESIGN 5); None: there is none.
+    """Answer of the agent's ``GET /v1/activity``: ages in seconds, never timestamps (DESIGN 5).
 
-    Fields of a newer agent are ignored.
+    None means there is none; fields of a newer agent are ignored.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from tools.localcluster.control_plane import ControlPlane
 
+REDIS_PORT = 6379
 _CAPACITY = {"cpu": "1000", "memory": "4Ti", "ephemeral-storage": "10Ti", "pods": "5000"}
 # The workers that play a pod's life; four of them were the bottleneck of 300 simultaneous wakes.
 _POD_WORKERS = 32
@@ -50,7 +51,7 @@ class SimulatedKind:
     def _kwok(self) -> Component:
         plane = self.plane
         config = plane.layout.data("kwok.yaml")
-        config.write_text(yaml.safe_dump_all(_kwok_config(plane.tools.data["kwok", "stages"])))
+        config.write_text(yaml.safe_dump_all([*_kwok_config(plane.tools.data["kwok", "stages"]), self._forwards()]))
         address = f"{HOST}:{plane.ports['kwok']}"
         argv = (
             str(plane.tools.binary("kwok")),
@@ -69,11 +70,21 @@ class SimulatedKind:
             ready=lambda: answers(f"http://{address}/healthz") and self._nodes_ready(),
         )
 
+    def _forwards(self) -> Object:
+        # KWOK is the kubelet of its nodes: a port-forward to the Redis port of any pod ends at the cluster's Redis.
+        target = {"address": self.redis.host, "port": self.redis.port}
+        return {
+            "apiVersion": "kwok.x-k8s.io/v1alpha1",
+            "kind": "ClusterPortForward",
+            "metadata": {"name": "redis"},
+            "spec": {"forwards": [{"ports": [REDIS_PORT], "target": target}]},
+        }
+
     def _create_objects(self) -> None:
         api = self.plane.api()
         create_first_objects(api)
         for number in range(1, self.spec.nodes + 1):
-            node = _node(f"node-{number}")
+            node = _node(f"node-{number}", self.plane.ports["kwok"])
             api.apply(f"/api/v1/nodes/node-{number}", node)
             api.apply(f"/api/v1/nodes/node-{number}/status", node)
 
@@ -85,7 +96,7 @@ class SimulatedKind:
         return all(has_condition(node, "Ready") for node in nodes)
 
 
-def _node(name: str) -> Object:
+def _node(name: str, kubelet_port: int) -> Object:
     return {
         "apiVersion": "v1",
         "kind": "Node",
@@ -99,7 +110,12 @@ def _node(name: str) -> Object:
                 "type": "kwok",
             },
         },
-        "status": {"allocatable": _CAPACITY, "capacity": _CAPACITY},
+        "status": {
+            "allocatable": _CAPACITY,
+            "capacity": _CAPACITY,
+            "addresses": [{"type": kind, "address": HOST} for kind in ("Hostname", "InternalIP")],
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": kubelet_port}},
+        },
     }
 
 
@@ -115,6 +131,7 @@ def _kwok_config(stages: Path) -> list[Object]:
                 "nodePlayStageParallelism": 4,
                 "nodeLeaseParallelism": 4,
                 "podsOnNodeSyncParallelism": 1,
+                "enableDebuggingHandlers": True,
             },
         }
     ]
