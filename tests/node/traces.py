@@ -51,11 +51,17 @@ class Machine:
 
 @dataclass(frozen=True)
 class Traces:
-    """What belongs to one running cluster: its processes and its namespaces."""
+    """What belongs to one running cluster.
+
+    Attributes:
+        namespaces: Names, which the kernel gives to others when they are free.
+        noted: When this was, in clock ticks since boot.
+    """
 
     directory: Path
     pids: tuple[int, ...]
     namespaces: frozenset[str]
+    noted: int
 
     @classmethod
     def of(cls, cluster: LocalCluster) -> Self:
@@ -64,14 +70,15 @@ class Traces:
         inside = processes.descendants(keeper)
         own = _namespaces(os.getpid())
         found = frozenset().union(*(_namespaces(pid) for pid in inside)) - own
-        return cls(cluster.directory, (keeper, *inside), found)
+        noted = max(processes.start_ticks(pid) or 0 for pid in inside)
+        return cls(cluster.directory, (keeper, *inside), found, noted)
 
     def wait_until_gone(self, *, with_directory: bool = True) -> None:
         """Return when there is nothing of it any more; fail the test when something stays."""
         checks: dict[str, Callable[[], object]] = {
             "processes": lambda: [pid for pid in self.pids if processes.is_alive(pid)],
             "processes in its directory": lambda: processes.processes_mentioning(str(self.directory)),
-            "namespaces": lambda: self.namespaces & _all_namespaces(),
+            "namespaces": lambda: self.namespaces & _namespaces_of_older(self.noted),
             "mounts": lambda: [line for line in _mounts() if str(self.directory) in line],
             "cgroups": groups,
             "directory": lambda: with_directory and self.directory.exists(),
@@ -103,6 +110,8 @@ def _namespaces(pid: int) -> frozenset[str]:
     return frozenset(found)
 
 
-def _all_namespaces() -> frozenset[str]:
+def _namespaces_of_older(ticks: int) -> frozenset[str]:
     pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
-    return frozenset().union(*(_namespaces(pid) for pid in pids))
+    # A dead process that its parent has not collected still names its namespace, and keeps nothing alive.
+    older = [pid for pid in pids if processes.is_alive(pid) and (processes.start_ticks(pid) or 0) <= ticks]
+    return frozenset().union(*(_namespaces(pid) for pid in older))

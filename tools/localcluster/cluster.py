@@ -234,6 +234,10 @@ class LocalCluster:
         """Start one more process that lives and dies with the cluster, in `environment()` and the given variables."""
         self._command("run", name=name, argv=[str(part) for part in argv], env={**self.environment(), **(env or {})})
 
+    def import_image(self, archive: Path) -> None:
+        """Put an image archive into the node; pods that start from now on run it."""
+        self._command("import", archive=str(archive))
+
     def disown(self) -> None:
         """Let the cluster outlive its owner."""
         self._command("disown")

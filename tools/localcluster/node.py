@@ -12,7 +12,7 @@ from tools.localcluster.engines import answers
 from tools.localcluster.machine import CGROUP
 from tools.localcluster.models import Component
 from tools.localcluster.ports import HOST
-from tools.localcluster.sandbox import DNS_IP, NODE_IP, NODE_NAME
+from tools.localcluster.sandbox import CONTAINERD_SOCKET, DNS_IP, KUBELET_ROOT, NODE_IP, NODE_NAME
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,11 +29,6 @@ class Node:
     """The one node of a real cluster."""
 
     plane: ControlPlane
-
-    @property
-    def socket(self) -> Path:
-        """Return where containerd listens."""
-        return self.plane.layout.node / "containerd.sock"
 
     def components(self) -> list[Component]:
         """Write the files and return the processes."""
@@ -57,7 +52,7 @@ class Node:
         shims = os.path.dirname(self._binary("containerd-shim-runc-v2"))  # noqa: PTH120 - a PATH is text
         argv = (self._binary("containerd"), "--config", self._containerd_config())
         env = {"PATH": f"{shims}:{os.environ['PATH']}"}
-        return Component("containerd", argv, env=env, ready=lambda: _listens(self.socket))
+        return Component("containerd", argv, env=env, ready=lambda: _listens(CONTAINERD_SOCKET))
 
     def _containerd_config(self) -> str:
         cni = os.path.dirname(self._binary("bridge"))  # noqa: PTH120
@@ -74,7 +69,7 @@ disabled_plugins = [
   'io.containerd.tracing.processor.v1.otlp', 'io.containerd.internal.v1.tracing',
 ]
 [grpc]
-  address = '{self.socket}'
+  address = '{CONTAINERD_SOCKET}'
 [plugins.'io.containerd.cri.v1.images']
   snapshotter = 'overlayfs'
   [plugins.'io.containerd.cri.v1.images'.pinned_images]
@@ -125,7 +120,7 @@ disabled_plugins = [
             "failCgroupV1": False,
             "cgroupDriver": "cgroupfs",
             "cgroupRoot": f"/{CGROUP}",
-            "containerRuntimeEndpoint": f"unix://{self.socket}",
+            "containerRuntimeEndpoint": f"unix://{CONTAINERD_SOCKET}",
             "authentication": {
                 "anonymous": {"enabled": False},
                 "webhook": {"enabled": True},
@@ -159,7 +154,7 @@ disabled_plugins = [
             self._binary("kubelet"),
             f"--config={self._write('kubelet.yaml', configuration)}",
             f"--kubeconfig={plane.kubeconfig('kubelet')}",
-            f"--root-dir={self._folder('kubelet')}",
+            f"--root-dir={KUBELET_ROOT}",
             f"--cert-dir={self._folder('kubelet-certificates')}",
             f"--hostname-override={NODE_NAME}",
             f"--node-ip={NODE_IP}",

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Final
 from tools.localcluster.engines import create_first_objects, engines, wait_for_condition
 from tools.localcluster.models import ClusterError, Component, Step
 from tools.localcluster.node import Node
-from tools.localcluster.sandbox import NODE_NAME
+from tools.localcluster.sandbox import CONTAINERD_SOCKET, NODE_NAME
 from tools.pins import CLUSTER_TOOLS, NODE_TOOLS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from tools.localcluster.control_plane import ControlPlane
+    from tools.toolchain import Tools
 
 # What its pods run; each is imported at the start, because there is no registry to pull from.
 IMAGES: Final = ("pause", "coredns", "redis", "workspace")
@@ -42,20 +43,19 @@ class RealKind:
         """Write the files of all components and return what has to be started and done."""
         plane = self.plane
         plane.write_files()
-        node = Node(plane)
         return [
             *plane.components(),
-            *node.components(),
+            *Node(plane).components(),
             *engines(plane, keda_after=("dns",)),
-            Step("images", lambda: self._import_images(node), after=("containerd",)),
+            Step("images", self._import_images, after=("containerd",)),
             Step("objects", self._create_objects, after=("kube-apiserver",)),
             Step("node", lambda: wait_for_condition(plane.api(), f"/api/v1/nodes/{NODE_NAME}", "Ready"), ("kubelet",)),
             Step("dns", lambda: wait_for_condition(plane.api(), _DNS, "Available"), ("objects", "node", "kube-proxy")),
         ]
 
-    def _import_images(self, node: Node) -> None:
+    def _import_images(self) -> None:
         for archive in self.images.values():
-            import_image(self.plane.tools.binary("ctr"), node.socket, archive)
+            import_image(self.plane.tools, archive)
 
     def _create_objects(self) -> None:
         create_first_objects(self.plane.api())
@@ -71,13 +71,14 @@ class RealKind:
         _run(argv)
 
 
-def import_image(ctr: Path, socket: Path, archive: Path) -> None:
-    """Put an image archive into containerd, where it replaces an image of the same name.
+def import_image(tools: Tools, archive: Path) -> None:
+    """Put an image archive into containerd, where it replaces an image of the same name; from inside only.
 
     Raises:
         ClusterError: containerd refused it.
     """
-    _run([ctr, "--address", str(socket), "--namespace", "k8s.io", "images", "import", "--local", str(archive)])
+    address = ("--address", str(CONTAINERD_SOCKET), "--namespace", "k8s.io")
+    _run([tools.binary("ctr"), *address, "images", "import", "--local", str(archive)])
 
 
 def _run(argv: Sequence[str | Path]) -> None:

@@ -29,6 +29,8 @@ NODE_NAME: Final = "node-1"
 NODE_IP: Final = "172.31.250.1"
 SERVICE_RANGE: Final = "10.96.0.0/16"
 DNS_IP: Final = "10.96.0.10"
+KUBELET_ROOT: Final = Path("/var/lib/kubelet")
+CONTAINERD_SOCKET: Final = Path("/run/containerd.sock")
 
 _CLONE_NEWNS: Final = 0x00020000
 _CLONE_NEWUTS: Final = 0x04000000
@@ -128,7 +130,7 @@ def _make_mounts(layout: Layout) -> None:
     _mount("proc", "/proc", "proc")
     _mount("tmpfs", "/run", "tmpfs")
     # Folders that kubelet and CNI insist on appear in /var/lib without being made on the machine.
-    for name in ("var-lib", "var-lib-work", "var-log", "sysctl"):
+    for name in ("var-lib", "var-lib-work", "var-log", "sysctl", "kubelet"):
         (node / name).mkdir(exist_ok=True)
     _mount(
         "overlay",
@@ -137,6 +139,9 @@ def _make_mounts(layout: Layout) -> None:
         data=f"lowerdir=/var/lib,upperdir={node / 'var-lib'},workdir={node / 'var-lib-work'}",
     )
     _bind(node / "var-log", Path("/var/log"))
+    # Sockets below it have short paths only here.
+    KUBELET_ROOT.mkdir(exist_ok=True)
+    _bind(node / "kubelet", KUBELET_ROOT)
     resolver = node / "resolv.conf"
     resolver.write_text(f"nameserver {DNS_IP}\nsearch svc.cluster.local cluster.local\noptions ndots:5 timeout:1\n")
     _bind(resolver, Path("/etc/resolv.conf").resolve())

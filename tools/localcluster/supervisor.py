@@ -36,7 +36,7 @@ from tools.localcluster.models import (
 )
 from tools.localcluster.pki import USERS, write_private
 from tools.localcluster.ports import HOST, Ports, listen
-from tools.localcluster.real import RealKind
+from tools.localcluster.real import RealKind, import_image
 from tools.localcluster.relay import Relay
 from tools.localcluster.simulated import SimulatedKind
 from tools.toolchain import Tools
@@ -210,6 +210,8 @@ class Supervisor:
                 await self._children.start_again(name, empty=command["empty"])
             case "run":
                 await self._children.start(Component(name, tuple(command["argv"]), env=command["env"]))
+            case "import" if self._spec.kind == "real":
+                await asyncio.to_thread(import_image, self._tools, Path(command["archive"]))
             case "disown":
                 self._disown()
             case "stop":
