@@ -112,8 +112,8 @@ class Cluster(Protocol):
         """Read the session's pods, ending ones included."""
         ...
 
-    async def find_warning(self, kind: str, name: str) -> str | None:
-        """Return the newest warning event of one object. Scans the events of the namespace: only when in doubt."""
+    async def find_trouble(self, kind: str, name: str) -> str | None:
+        """Return what events last said of one object. Scans the events of the namespace: only when in doubt."""
         ...
 
     async def mark_workspace_slept(self, session_id: SessionId, slept_at: int) -> None:

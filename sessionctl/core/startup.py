@@ -6,12 +6,12 @@
 | only pods that are ending                        | waiting for the old pod to end                    |
 | only pods that are over                          | why its node ended or refused it                  |
 | not scheduled: ReadWriteOncePod in use           | its volume is still in use by another pod         |
-| not scheduled: claim Pending                     | its volume is being made, and its newest warning  |
+| not scheduled: claim Pending                     | its volume is being made, and its newest event    |
 | not scheduled: anything else                     | the scheduler's own message                       |
 | a container waits: image                         | the image, and the kubelet's message              |
 | a container waits: CrashLoopBackOff, or ended    | exit code and reason, such as OOMKilled           |
 | a container waits: anything else                 | the kubelet's word and message                    |
-| containers are being created                     | the pod's newest warning                          |
+| containers are being created                     | the pod's newest event: FailedMount, Pulling, ... |
 | containers run                                   | the agent does not answer: not yet, or no longer  |
 """
 
@@ -43,7 +43,7 @@ _LAST_RESORTS: Final = re.compile(r" (no new claims to deallocate|preemption:).*
 
 @dataclass(frozen=True)
 class Reason:
-    """One sentence; ``ask`` is the object, kind and name, whose newest warning would say more."""
+    """One sentence; ``ask`` is the object, kind and name, whose events may say more."""
 
     text: str
     ask: tuple[str, str] | None = None
@@ -52,8 +52,8 @@ class Reason:
 async def look_up(cluster: Cluster, workspace: Workspace, volume: Volume | None, pods: Sequence[Pod]) -> str:
     """Return the reason in one clean line; reads events only where the pod itself does not say."""
     reason = explain(workspace, volume, pods)
-    warning = await cluster.find_warning(*reason.ask) if reason.ask else None
-    return tidy(f"{reason.text}: {warning}" if warning else reason.text)
+    trouble = await cluster.find_trouble(*reason.ask) if reason.ask else None
+    return tidy(f"{reason.text}: {trouble}" if trouble else reason.text)
 
 
 def explain(workspace: Workspace, volume: Volume | None, pods: Sequence[Pod]) -> Reason:

@@ -72,8 +72,9 @@ class Kill:
     def _strike(self) -> None:
         self._started.wait()
         assert self._running is not None
-        self._running.kill_group()
+        # First: whoever waits for the call may look before this thread goes on.
         self.done = True
+        self._running.kill_group()
 
     def _changes_cluster(self, request: Request) -> bool:
         return request.is_write and request.names(self.session_id) and self._is_due()

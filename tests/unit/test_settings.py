@@ -43,6 +43,7 @@ def test_the_environment_overrides_the_file() -> None:
         ),
         ({"idle": "6s"}, {}, "idle: "),
         ({"sweep": {"interval": "0s"}}, {}, "sweep.interval: must be longer than zero"),
+        ({"sessions": {"startTimeout": "0s"}}, {}, "sessions.startTimeout: must be longer than zero"),
         ({"helm": {"timeout": "5m"}}, {}, "the document: reconcile.grace must be longer than helm.timeout"),
     ],
 )
@@ -58,3 +59,4 @@ def test_the_defaults_are_those_of_the_design() -> None:
         timedelta(seconds=2),
         timedelta(hours=1),
     )
+    assert Settings().sessions.start_timeout == timedelta(minutes=10)

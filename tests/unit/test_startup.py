@@ -297,23 +297,35 @@ def test_foreign_text_becomes_one_short_line() -> None:
     assert len(long.encode()) <= 1024
 
 
-def test_the_newest_warning_is_found_in_both_shapes_of_events() -> None:
+def test_the_newest_trouble_is_found_in_both_shapes_of_events() -> None:
     old: Item = {
+        "type": "Warning",
         "reason": "FailedMount",
         "message": "timed out",
         "lastTimestamp": "2026-01-01T00:00:05Z",
         "eventTime": None,
     }
     new: Item = {
+        "type": "Warning",
         "reason": "FailedCreatePodSandBox",
         "message": "no network",
         "lastTimestamp": None,
         "eventTime": "2026-01-01T00:00:01.000001Z",
         "series": {"count": 4, "lastObservedTime": "2026-01-01T00:00:09.000001Z"},
     }
-    assert pods.newest_warning([new, old]) == "FailedCreatePodSandBox: no network"
-    assert pods.newest_warning([new | {"series": None, "reason": "Other"}, old]) == "FailedMount: timed out"
-    assert pods.newest_warning([]) is None
+    assert pods.newest_trouble([new, old]) == "FailedCreatePodSandBox: no network"
+    assert pods.newest_trouble([new | {"series": None}, old]) == "FailedMount: timed out"
+    assert pods.newest_trouble([]) is None
+
+
+def test_what_is_no_trouble_on_a_node_is_left_out() -> None:
+    pull: Item = {"type": "Normal", "reason": "Pulling", "message": f'Pulling image "{IMAGE}"'}
+    others: list[Item] = [
+        {"type": "Warning", "reason": "FailedScheduling", "message": NO_MEMORY, "eventTime": "2026-01-01T00:00:01Z"},
+        {"type": "Normal", "reason": "Scheduled", "message": "assigned", "eventTime": "2026-01-01T00:00:02Z"},
+    ]
+    assert pods.newest_trouble(others) is None
+    assert pods.newest_trouble([pull, *others]) == f'Pulling image "{IMAGE}"'
 
 
 def test_the_deployment_says_since_when_its_pod_is_missing() -> None:

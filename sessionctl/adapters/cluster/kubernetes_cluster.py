@@ -117,10 +117,10 @@ class KubernetesCluster:
         listing = await self._client.get(self._path("pod"), labelSelector=f"{labels.UUID_LABEL}={session_id}")
         return [pods.pod(item) for item in objects.items(listing)]
 
-    async def find_warning(self, kind: str, name: str) -> str | None:
+    async def find_trouble(self, kind: str, name: str) -> str | None:
         """See ``ports.Cluster``."""
-        selector = f"type=Warning,involvedObject.kind={kind},involvedObject.name={name}"
-        return pods.newest_warning(objects.items(await self._client.get(self._events, fieldSelector=selector)))
+        selector = f"involvedObject.kind={kind},involvedObject.name={name}"
+        return pods.newest_trouble(objects.items(await self._client.get(self._events, fieldSelector=selector)))
 
     async def mark_workspace_deleted(self, session_id: SessionId, at: datetime, *, purge: bool) -> None:
         """See ``ports.Cluster``."""

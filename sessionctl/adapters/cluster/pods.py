@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from sessionctl.models import JsonObject
 
 _OVER: Final = frozenset({"Failed", "Succeeded"})
+_PULLING: Final = "Pulling"
+_UNSCHEDULED: Final = "FailedScheduling"
 _LONG_AGO: Final = datetime.fromtimestamp(0, UTC)
 
 
@@ -37,11 +39,15 @@ def pod(item: JsonObject) -> Pod:
     )
 
 
-def newest_warning(events: Sequence[JsonObject]) -> str | None:
-    """Return reason and message of the event seen last."""
-    if not events:
+def newest_trouble(events: Sequence[JsonObject]) -> str | None:
+    """Return what was last seen to be in the way of a claim, or of a pod on its node: a warning, or a long pull."""
+    telling = [event for event in events if event.get("type") == "Warning" or event.get("reason") == _PULLING]
+    # Of a pod that has its node by now.
+    telling = [event for event in telling if event.get("reason") != _UNSCHEDULED]
+    if not telling:
         return None
-    return _said(max(events, key=_seen_at))
+    newest = max(telling, key=_seen_at)
+    return str(newest.get("message", "")) if newest.get("reason") == _PULLING else _said(newest)
 
 
 def _containers(item: JsonObject, specified: str, reported: str) -> list[Container]:
