@@ -12,6 +12,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 _WHITEOUT = ".wh."
+# The program is the first process, as in a container, sees no other, and takes its mounts and children with it.
+_OWN_NAMESPACES = ("unshare", "--mount", "--propagation=private", "--pid", "--fork", "--kill-child")
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ class Root:
         command = ["env", "-i", f"PATH={self.environment['PATH']}", *enter, "/usr/bin/env", "-i", *settings, *argv]
         script = f"{' && '.join(mounts)} && exec {shlex.join(command)}"
         done = subprocess.run(
-            ["unshare", "--mount", "--propagation", "private", "sh", "-c", script],
+            [*_OWN_NAMESPACES, "sh", "-c", script],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -12,6 +12,7 @@ from sessionctl import __version__
 from tools.errors import ToolError
 from tools.golang import GO_VERSION
 from tools.images import NAMES, debian, ensure_images
+from tools.images.buildah import Buildah
 from tools.images.recipes import SOURCES, recipe
 from tools.pins import ROOT
 from tools.toolchain import Tools
@@ -134,6 +135,16 @@ def test_another_helm_is_another_manager(tools: Tools, checkout: Path) -> None:
 
 def test_equal_checkouts_make_equal_images(tools: Tools, checkout: Path) -> None:
     assert recipe("workspace", tools, checkout).key == recipe("workspace", tools).key
+
+
+def test_the_layers_of_many_builds_are_removed_together(tmp_path: Path) -> None:
+    buildah = Buildah(tmp_path / "buildah")
+    assert not buildah.reset_if_overgrown()
+    for number in range(300):
+        assert not buildah.reset_if_overgrown()
+        (buildah.storage / "root" / "overlay-images" / str(number)).mkdir(parents=True)
+    assert buildah.reset_if_overgrown()
+    assert not buildah.storage.exists()
 
 
 def test_an_unknown_image_is_said(tools: Tools) -> None:

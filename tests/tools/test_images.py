@@ -121,14 +121,14 @@ def test_the_agent_starts(archives: dict[str, Archive], roots: dict[str, Root]) 
 
 def test_a_workspace_has_a_shell_with_the_usual_tools(roots: dict[str, Root]) -> None:
     script = """
-        id -un; pwd; touch file; git init -q project; git -C project status --short --branch
+        id -un; pwd; echo $$; touch file; git init -q project; git -C project status --short --branch
         curl --version | head -n 1 | cut -d' ' -f1; less --version | head -n 1 | cut -d' ' -f1; ps -o comm= -p $$
         touch /etc/x 2>/dev/null || echo read-only; test -s /etc/ssl/certs/ca-certificates.crt && echo trusts
     """
     said = roots["workspace"].run("sh", "-c", f"cd && {script.strip()}").splitlines()
-    assert said[:2] == ["workspace", "/workspace"]
-    assert said[3:] == ["curl", "less", "sh", "read-only", "trusts"]
-    assert said[2].startswith("## No commits yet")
+    assert said[:3] == ["workspace", "/workspace", "1"]
+    assert said[3].startswith("## No commits yet")
+    assert said[4:] == ["curl", "less", "sh", "read-only", "trusts"]
 
 
 def test_the_manager_calls_helm(archives: dict[str, Archive], roots: dict[str, Root]) -> None:

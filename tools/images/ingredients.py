@@ -98,17 +98,13 @@ def wheels(constraints: Path, requirements: Path) -> Ingredient:
             for platform in (f"manylinux_2_{minor}" for minor in _GLIBC_MINORS):
                 argv += ["--platform", f"{platform}_{machine}"]
             argv += ["--platform", f"manylinux2014_{machine}", "--platform", f"linux_{machine}"]
-            run([*argv, _BACKEND, *_requirements(requirements)], "downloading Python packages")
+            what = f"downloading the Python packages of {requirements.parent.name}"
+            with progress.step(what):
+                run([*argv, _BACKEND, *_requirements(requirements)], what)
 
-        with_name = f"downloading the Python packages of {requirements.parent.name}"
-        return entry(key, lambda draft: _stepped(progress, with_name, fill, draft), progress)
+        return entry(key, fill, progress)
 
     return Ingredient(key, make)
-
-
-def _stepped(progress: Progress, text: str, fill: Callable[[Path], None], draft: Path) -> None:
-    with progress.step(text):
-        fill(draft)
 
 
 def _requirements(file: Path) -> list[str]:
