@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -21,6 +22,8 @@ def main() -> None:
     """Run the agent until SIGTERM; exit code 0 after it, 2 for a wrong setting, 1 when the workspace cannot be used."""
     # The first process of a container is not ended by a signal it has no handler for, and loading takes a while.
     signal.signal(signal.SIGTERM, _leave)
+    # Nothing that is loaded becomes garbage. It is looked for again once the agent is ready.
+    gc.disable()
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     if arguments := sys.argv[1:]:
         print(HELP, file=sys.stdout if arguments == ["--help"] else sys.stderr)
@@ -33,6 +36,8 @@ def main() -> None:
     except SessionctlError as error:
         _report(error)
         sys.exit(BAD_INPUT if isinstance(error, ConfigurationError) else FAILED)
+    finally:
+        gc.freeze()  # a last search would take a tenth of the time to exit
 
 
 def _report(error: SessionctlError) -> None:

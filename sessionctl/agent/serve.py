@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import socket
@@ -97,6 +98,8 @@ def _warm_up() -> None:
     from sessionctl.agent import protocol
 
     protocol.warm_up()
+    gc.freeze()
+    gc.enable()
 
 
 def _configuration(agent: Agent) -> uvicorn.Config:

@@ -42,8 +42,6 @@ HEADERS: Final = {
     HTTPStatus.SERVICE_UNAVAILABLE: {"Retry-After": "1"},
 }
 MAX_BODY_BYTES: Final = 1024 * 1024
-MAX_DISCARDED_BYTES: Final = 8 * MAX_BODY_BYTES
-"""How much of a body that is too large is read and thrown away, so that its sender reads the answer, not a reset."""
 
 
 class Phase(StrEnum):
@@ -121,15 +119,10 @@ def build_app(agent: Agent) -> Starlette:
 
 async def _body(request: Request) -> bytes:
     body = bytearray()
-    size = 0
     async for chunk in request.stream():
-        size += len(chunk)
-        if size > MAX_DISCARDED_BYTES:
-            break
-        if size <= MAX_BODY_BYTES:
-            body += chunk
-    if size > MAX_BODY_BYTES:
-        raise TooLargeError(f"the body is larger than {MAX_BODY_BYTES} bytes")
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise TooLargeError(f"the body is larger than {MAX_BODY_BYTES} bytes")
     return bytes(body)
 
 

@@ -180,9 +180,14 @@ class Agents:
         return len(file.read_text()) if file.exists() else 0
 
     @property
+    def conversation_bytes(self) -> bytes:
+        """The conversation as it is."""
+        return (self.workspace / ".sessionctl" / "conversation.jsonl").read_bytes()
+
+    @property
     def conversation(self) -> list[Json]:
         """Every line of the conversation, each of which has to be whole."""
-        data = (self.workspace / ".sessionctl" / "conversation.jsonl").read_bytes()
+        data = self.conversation_bytes
         assert not data or data.endswith(b"\n")
         return [json.loads(line) for line in data.splitlines()]
 

@@ -4,7 +4,8 @@
 
 KIND says what answers; GATES is a folder where each reply that begins leaves a mark and files let it go on.
 Options: `before|after:CLASS.METHOD:NTH` kills the process there, `patience=SECONDS` shortens the wait at SIGTERM,
-`largest-file=BYTES` makes the volume refuse more, `trace` writes to GATES/trace what is made durable, run and told.
+`largest-file=BYTES` makes the volume refuse more, `trace` writes to GATES/trace what is made durable, run and told,
+`hold=FILE:NTH` notes "held" there and waits for ever before the n-th time that a file is made durable.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import os
 import resource
 import signal
 import sys
+import threading
 from collections.abc import AsyncGenerator, Callable
 from itertools import count
 from pathlib import Path
@@ -113,6 +115,18 @@ def _trace(gates: Path) -> None:
     Progress.close = traced_close  # type: ignore[assignment,method-assign]
 
 
+def _hold(gates: Path, name: str, nth: int) -> None:
+    fsync, calls = os.fsync, count(1)
+
+    def held_fsync(descriptor: int) -> None:
+        if Path(f"/proc/self/fd/{descriptor}").readlink().name == name and next(calls) == nth:
+            _append(gates / "trace", "held\n")
+            threading.Event().wait()
+        fsync(descriptor)
+
+    os.fsync = held_fsync  # type: ignore[assignment]
+
+
 def _die_at(when: str, step: str, nth: int) -> None:
     """Kill the process before or after the n-th call of a method."""
     kind, method = step.split(".")
@@ -140,6 +154,9 @@ def main(kind: str, gates: str, *options: str) -> None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (int(option.partition("=")[2]), resource.RLIM_INFINITY))
         elif option == "trace":
             _trace(Path(gates))
+        elif option.startswith("hold="):
+            name, nth = option.removeprefix("hold=").split(":")
+            _hold(Path(gates), name, int(nth))
         else:
             when, step, nth = option.split(":")
             _die_at(when, step, int(nth))

@@ -6,6 +6,7 @@ import json
 import resource
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 
@@ -19,7 +20,8 @@ from sessionctl.agent.journal import Journal
 from sessionctl.agent.kinds import Echo
 from sessionctl.agent.runner import Runner
 from sessionctl.wire import MessageRequest, MessageResume
-from tests.agent.process import AgentProcess, Agents, Json, outcomes_of, pairs_of, reply_of, request
+from tests.agent.process import AgentProcess, Agents, Answer, Json, outcomes_of, pairs_of, reply_of, request
+from tests.support.waiting import wait_for
 
 ONCE = [("m1", "user"), ("m1", "assistant")]
 
@@ -27,13 +29,18 @@ ONCE = [("m1", "user"), ("m1", "assistant")]
 def send_until_it_dies(agent: AgentProcess) -> list[Json]:
     """Send a message to an agent that will kill itself and return the lines that came."""
     lines: list[Json] = []
-    try:
-        answer = agent.send("one two")
+    with suppress(ConnectionError, http.client.HTTPException):
+        lines += rest_of(agent.send("one two"))
+    assert agent.process.wait(60) == -9
+    return lines
+
+
+def rest_of(answer: Answer) -> list[Json]:
+    """Return the lines that still come from an agent that dies."""
+    lines: list[Json] = []
+    with suppress(ConnectionError, http.client.HTTPException):
         while line := answer.line():
             lines.append(line)
-    except (ConnectionError, http.client.HTTPException):
-        pass
-    assert agent.process.wait(60) == -9
     return lines
 
 
@@ -101,6 +108,21 @@ def test_what_a_node_may_lose_is_made_durable_in_this_order(agents: Agents) -> N
 def test_the_last_line_comes_after_the_outcome_is_recorded(agents: Agents, step: str) -> None:
     cut = send_until_it_dies(agents.staged("words", step).ready())
     assert outcomes_of(cut) == []
+
+
+def test_nobody_reads_an_outcome_that_a_node_may_still_lose(agents: Agents) -> None:
+    agent = agents.staged("words", "hold=m1.jsonl:2").ready()
+    first = agent.send("one two")
+    wait_for(lambda: (agents.gates / "trace").read_text().endswith("held\n"), "the outcome is written, not yet durable")
+    joined = agent.send("one two")
+    for answer in (first, joined):
+        assert [answer.line(), answer.line()] == [
+            {"seq": 1, "attempt": 1, "delta": "one"},
+            {"seq": 2, "attempt": 1, "delta": "two"},
+        ]
+    agent.kill()
+    for answer in (first, joined):
+        assert rest_of(answer) == []
 
 
 @pytest.mark.parametrize(
@@ -182,6 +204,21 @@ def test_a_volume_that_fills_up_midway_cuts_the_answer_without_an_outcome(agents
     lines = agent.say("x")
     assert (outcomes_of(lines), {line["attempt"] for line in lines}) == (["done"], {2})
     assert list(pairs_of(agents.conversation)) == ONCE
+
+
+def test_a_pair_that_found_no_room_is_added_before_the_next(agents: Agents) -> None:
+    agent = agents.staged("words", "largest-file=600").ready()
+    # The files of the messages are small enough; the conversation is the one that grows.
+    said = 0
+    while (answer := agent.send("one", f"m{said}")).status == 200:
+        assert outcomes_of(answer.lines()) == ["done"]
+        said += 1
+    assert (answer.status, said > 1) == (503, True)
+    assert agents.conversation_bytes.count(b"\n") < 2 * said
+    resource.prlimit(agent.process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert outcomes_of(agent.say("one", "last")) == ["done"]
+    ids = [*(f"m{number}" for number in range(said)), "last"]
+    assert list(pairs_of(agents.conversation)) == [(name, role) for name in ids for role in ("user", "assistant")]
 
 
 class Workspace:

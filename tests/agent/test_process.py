@@ -160,6 +160,21 @@ def test_at_sigterm_a_message_is_finished_and_no_other_taken(agents: Agents) -> 
     assert list(pairs_of(agents.conversation)) == ONCE
 
 
+def test_a_message_that_nobody_listens_to_is_finished_too(agents: Agents) -> None:
+    agent = agents.staged("gated").ready()
+    leaving = agent.send("one two")
+    assert leaving.line()
+    leaving.connection.close()
+    leaving.response.close()
+    agent.signal(signal.SIGTERM)
+    # Longer than it waits for clients.
+    with pytest.raises(subprocess.TimeoutExpired):
+        agent.process.wait(1.5)
+    agents.open_gate(1)
+    assert agent.process.wait(60) == 0
+    assert list(pairs_of(agents.conversation)) == ONCE
+
+
 def test_a_message_whose_body_ends_after_sigterm_is_not_begun(agents: Agents) -> None:
     agent = agents.staged("gated").ready()
     running = agent.send("one two")
