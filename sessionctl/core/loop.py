@@ -130,7 +130,8 @@ class SweepLoop:
         try:
             while True:
                 try:
-                    await self._judge(list(self._view.values()), patience=pause)
+                    # Whoever is not done at once is seen to at the next tick: a slow agent must not delay this loop.
+                    await self._judge(list(self._view.values()), patience=0)
                 except SessionctlError as error:
                     _log.warning("nothing is put to sleep: %s", error)
                 await self._clock.sleep(pause)

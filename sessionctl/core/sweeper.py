@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sessionctl.core.demand import DemandService
+    from sessionctl.core.idle import Verdict
     from sessionctl.models import SessionId, Workspace
     from sessionctl.ports import ActivityProbe, Clock, Cluster, Store
     from sessionctl.settings import IdleSettings
@@ -123,9 +124,13 @@ class Sweeper:
 
     async def _sweep(self, workspace: Workspace, age: timedelta | None) -> _Word:
         session_id = workspace.session_id
+        reason = "its last activity lies in the future"
         try:
-            if age is not None and age >= self._settings.release_after and not await self._is_idle(workspace, age):
-                return _Word.KEPT
+            if age is not None and age >= self._settings.release_after:
+                verdict = await self._judge(workspace, age)
+                if not verdict.idle:
+                    return _Word.KEPT
+                reason = verdict.reason
             async with self._slots:
                 word = await self._put_down(workspace, age)
         except (NotFoundError, ConflictError, ForbiddenError, ClusterError) as error:
@@ -137,7 +142,7 @@ class Sweeper:
             return word
         self._refusals.pop(session_id, None)
         self._put_to_sleep[session_id] = workspace.resource_version
-        _log.info("put to sleep", extra={"session": session_id})
+        _log.info("put to sleep: %s", reason, extra={"session": session_id})
         return _Word.SLEPT
 
     async def _put_down(self, workspace: Workspace, age: timedelta | None) -> _Word:
@@ -156,16 +161,13 @@ class Sweeper:
         )
         return _Word.SLEPT
 
-    async def _is_idle(self, workspace: Workspace, age: timedelta) -> bool:
-        activity = await self._inquiry.ask(workspace, age)
-        verdict = judge(activity, age, self._settings)
+    async def _judge(self, workspace: Workspace, age: timedelta) -> Verdict:
+        verdict = judge(await self._inquiry.ask(workspace, age), age, self._settings)
         if verdict.activity_age is not None:
             await self._touch(workspace.session_id, verdict.activity_age)
         if not verdict.idle:
             _log.debug("stays awake: %s", verdict.reason, extra={"session": workspace.session_id})
-        elif activity is None:
-            _log.warning("may sleep: %s", verdict.reason, extra={"session": workspace.session_id})
-        return verdict.idle
+        return verdict
 
     async def _touch(self, session_id: SessionId, age: timedelta) -> None:
         # Of the newest view: the agent may have taken its time, and what sleeps by now is not woken by its answer.

@@ -5,18 +5,23 @@ from __future__ import annotations
 import asyncio
 import logging
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from sessionctl.adapters.clock import SystemClock
 from sessionctl.core.demand import DemandService
+from sessionctl.core.loop import SweepLoop
 from sessionctl.core.sweeper import Sweeper
-from sessionctl.models import Activity, Owner, SessionId, Workspace
-from sessionctl.settings import EditorIdle, IdleSettings
+from sessionctl.models import Activity, Owner, SessionId, WatchEvent, Workspace
+from sessionctl.settings import EditorIdle, IdleSettings, SweepSettings
 from sessionctl.testing.clock import FakeClock
 from sessionctl.testing.probe import ScriptedProbe
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
     from sessionctl.adapters.store.redis_store import RedisStore
     from sessionctl.ports import Cluster
     from tests.support.table import Table
@@ -30,7 +35,7 @@ HOUR_MS = 3_600_000
 
 
 class Bed:
-    """The one call a sweep makes of a cluster: who was put to sleep."""
+    """What a sweep makes of a cluster: who was put to sleep or woken."""
 
     def __init__(self) -> None:
         self.slept: list[SessionId] = []
@@ -44,6 +49,10 @@ class Bed:
 
     async def find_workspace(self, session_id: SessionId) -> Workspace:
         return workspace(session_id)
+
+    async def watch_workspaces(self) -> AsyncGenerator[WatchEvent[Workspace], None]:
+        yield WatchEvent(listed=(workspace(), workspace(OTHER)))
+        await asyncio.Event().wait()
 
 
 def workspace(session_id: SessionId = SESSION, replicas: int = 1) -> Workspace:
@@ -171,7 +180,7 @@ class TestWhenItIsTime:
         room.last_active(HOUR_MS + 1000)
         await room.tick()
         assert room.bed.slept == [SESSION]
-        assert "may sleep: the agent has not answered for longer" in caplog.text
+        assert "put to sleep: the agent has not answered for longer" in caplog.text
 
     async def test_silence_that_ends_is_told_and_the_next_one_again(
         self, room: Room, caplog: pytest.LogCaptureFixture
@@ -257,3 +266,30 @@ class TestSlowAgent:
         slow.let.set()
         await asyncio.sleep(0.05)
         assert room.bed.slept == []
+
+    async def test_the_loop_goes_on_beside_it(self, room: Room, slow: Slow) -> None:
+        """Gate, guard and keeper have nothing to do here."""
+
+        class Nothing:
+            async def check(self, *_: object, **__: object) -> bool:
+                return True
+
+        nothing = cast("Any", Nothing())
+        loop = SweepLoop(
+            cluster=cast("Cluster", room.bed),
+            gate=nothing,
+            guard=nothing,
+            sweeper=room.sweeper,
+            keeper=nothing,
+            clock=SystemClock(),
+            settings=SweepSettings(interval=timedelta(milliseconds=50)),
+        )
+        running = asyncio.create_task(loop.forever())
+        await until(lambda: slow.asked == [SESSION], "the slow one is asked")
+        room.last_active(RELEASE_MS + 1000, OTHER)
+        await until(lambda: room.bed.slept == [OTHER], "the other one sleeps")
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        slow.let.set()
+        await asyncio.sleep(0.05)
+        assert room.bed.slept == [OTHER]

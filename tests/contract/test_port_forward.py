@@ -15,7 +15,7 @@ import pytest_asyncio
 from sessionctl.adapters.cluster import websocket
 from sessionctl.adapters.cluster.client import KubernetesClient
 from sessionctl.adapters.cluster.listener import ForwardListener
-from sessionctl.adapters.cluster.portforward import MAX_FRAME_BYTES, ForwardedStream, PodPort, PortForwarder
+from sessionctl.adapters.cluster.portforward import ForwardedStream, PodPort, PortForwarder
 from sessionctl.adapters.store.redis_store import RedisStore
 from sessionctl.errors import ClusterError, ForbiddenError, NotFoundError, StoreError
 from tests.support.api_server import V4, ApiServer
@@ -79,7 +79,7 @@ async def test_bytes_go_both_ways_unchanged(api: ApiServer, forwarder: PortForwa
     assert await read_exactly(stream, len(sent)) == sent
     await writing
     stream.abort()
-    assert api.longest_frame <= MAX_FRAME_BYTES
+    assert api.longest_frame <= 32 * 1024
     upgrade = api.seen[-1]
     assert (upgrade.path, upgrade.query) == (
         "/api/v1/namespaces/sessionctl/pods/redis-0/portforward",

@@ -15,6 +15,7 @@ import pytest
 import pytest_asyncio
 
 from sessionctl.adapters.agent import AgentProbe
+from sessionctl.adapters.cluster import credentials
 from sessionctl.adapters.probe import SilentWorkspaceProbe
 from sessionctl.core.identity import agent_token
 from sessionctl.errors import ConfigurationError, StoreError
@@ -22,7 +23,9 @@ from sessionctl.factory import DirectOptions, Reach, open_factory
 from sessionctl.models import Activity, Owner, SessionId, Workspace
 from tests.contract.test_agent_probe import Agent
 from tests.support.api_server import ApiServer
+from tests.support.certificates import Authority
 from tests.support.sessionctl_cli import PROGRAM
+from tests.support.tcp_server import HOST
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -100,6 +103,27 @@ async def test_an_external_redis_is_connected_to(platform: Platform, redis: Redi
             assert (await factory.store.get_epoch()).is_open
     assert platform.forwards == []
     assert not [each for each in platform.api.seen if each.path.endswith("/pods")]
+
+
+async def test_in_a_pod_of_the_cluster_services_are_used(
+    redis: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority(tmp_path)
+    authority.file.rename(tmp_path / "ca.crt")
+    (tmp_path / "token").write_text("of the pod")
+    monkeypatch.setattr(credentials, "SERVICE_ACCOUNT", tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "no kubeconfig here"))
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    async with ApiServer(authority.server(HOST, wants_certificate=False)) as api:
+        monkeypatch.setenv("KUBERNETES_SERVICE_HOST", HOST)
+        monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(api.port))
+        platform = Platform(api, redis, tmp_path)
+        platform.install(host=HOST, port=redis.port, selector=SELECTOR)
+        async with open_factory(DirectOptions()) as factory:
+            assert (await factory.store.get_epoch()).is_open
+            assert not factory.by_forward
+        assert api.seen[-1].headers["authorization"] == "Bearer of the pod"
+        assert platform.forwards == []
 
 
 async def test_the_services_name_is_used_if_that_is_said(platform: Platform) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import ssl
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -25,10 +26,11 @@ class Authority:
         self.file = folder / "authority.pem"
         self.file.write_bytes(self._certificate.public_bytes(serialization.Encoding.PEM))
 
-    def server(self, name: str) -> ssl.SSLContext:
-        """Return a server's side that answers to one name and wants a certificate of the client."""
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(self.file))
-        context.verify_mode = ssl.CERT_REQUIRED
+    def server(self, name: str, *, wants_certificate: bool = True) -> ssl.SSLContext:
+        """Return a server's side that answers to one name."""
+        trusted = self._certificate.public_bytes(serialization.Encoding.PEM).decode()
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cadata=trusted)
+        context.verify_mode = ssl.CERT_REQUIRED if wants_certificate else ssl.CERT_NONE
         context.load_cert_chain(*self.client(name))
         return context
 
@@ -54,6 +56,13 @@ class Authority:
             .not_valid_before(now - timedelta(days=1))
             .not_valid_after(now + timedelta(days=1))
             .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
-            .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+            .add_extension(x509.SubjectAlternativeName([_alternative(name)]), critical=False)
             .sign(self._key, hashes.SHA256())
         )
+
+
+def _alternative(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)

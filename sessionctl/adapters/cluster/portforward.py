@@ -1,7 +1,7 @@
 """Port-forward to a pod through the API server, with nothing but the kubeconfig.
 
 ``GET .../pods/NAME/portforward?ports=P`` upgrades to a WebSocket that the API server passes on to the kubelet, and the
-kubelet to the container runtime (docs/decisions/0005). The first byte of a message is its channel: 0 carries the data
+kubelet to the container runtime (docs/decisions/0008). The first byte of a message is its channel: 0 carries the data
 of the one stream, 1 what went wrong. The first message on either repeats the port in two bytes, the low one first.
 """
 
