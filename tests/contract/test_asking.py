@@ -12,6 +12,7 @@ import pytest
 from sessionctl.adapters.clock import SystemClock
 from sessionctl.core.demand import DemandService
 from sessionctl.core.loop import SweepLoop
+from sessionctl.core.starts import StartReport
 from sessionctl.core.sweeper import Sweeper
 from sessionctl.models import Activity, Owner, SessionId, WatchEvent, Workspace
 from sessionctl.settings import EditorIdle, IdleSettings, SweepSettings
@@ -274,11 +275,15 @@ class TestSlowAgent:
             async def check(self, *_: object, **__: object) -> bool:
                 return True
 
+            async def tick(self, *_: object) -> StartReport:
+                return StartReport()
+
         nothing = cast("Any", Nothing())
         loop = SweepLoop(
             cluster=cast("Cluster", room.bed),
             gate=nothing,
             guard=nothing,
+            starts=nothing,
             sweeper=room.sweeper,
             keeper=nothing,
             clock=SystemClock(),

@@ -131,7 +131,7 @@ class Workspaces:
         self._signal(uuid, signal.SIGSTOP)
 
     def _signal(self, uuid: str, signum: signal.Signals) -> None:
-        os.kill(_first_process_of(self.pods(uuid)[0]["metadata"]["uid"]), signum)
+        os.kill(_agent_of(self.pods(uuid)[0]["metadata"]["uid"]), signum)
 
     def secret_values(self, namespace: str, name: str) -> list[str]:
         """Return the texts of a Secret."""
@@ -151,15 +151,16 @@ sys.stdout.write(urllib.request.urlopen(request, timeout=30).read().decode())
 """
 
 
-def _first_process_of(pod_uid: str) -> int:
-    """Return the process of the pod's container, as this machine knows it."""
+def _agent_of(pod_uid: str) -> int:
+    """Return the agent's process in a pod, as this machine knows it."""
     for entry in Path("/proc").iterdir():
         try:
             groups = (entry / "cgroup").read_text() if entry.name.isdigit() else ""
             command = (entry / "cmdline").read_bytes() if f"/{CGROUP}/" in groups and pod_uid in groups else b""
         except OSError:
             continue
-        if command and b"pause" not in command:
+        # Its parent, the first process of the container, names it too.
+        if b"sessionctl-agent" in command and not command.startswith(b"tini"):
             return int(entry.name)
-    msg = f"no process of pod {pod_uid}"
+    msg = f"no agent in pod {pod_uid}"
     raise AssertionError(msg)
