@@ -22,8 +22,8 @@ Object = dict[str, Any]
 PROFILES: Final = {
     "missing-image": "image:\n  repository: localhost/sessionctl/nowhere\n",
     "huge": "resources:\n  requests:\n    memory: 4Ti\n  limits:\n    memory: 4Ti\n",
-    # It wants a port below 1024, which a restricted pod does not get.
-    "crashing": "image:\n  repository: localhost/sessionctl/coredns\n",
+    # Python does not start without its library.
+    "crashing": "env:\n  PYTHONHOME: /nowhere\n",
     "starved": "resources:\n  requests:\n    memory: 12Mi\n  limits:\n    memory: 12Mi\n",
 }
 """Profiles whose pods do not start."""
