@@ -1,4 +1,4 @@
-"""The shapes that leave sessionctl: the CLI's JSON and YAML, the HTTP API (DESIGN 6), the agent's protocol (DESIGN 7)."""
+"""The shapes that leave sessionctl: the CLI's JSON and YAML, the HTTP API and the agent's protocol (DESIGN 6, 7)."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class VersionInfo(_Shape):
 
 
 class AgentActivity(BaseModel):
-    """Answer of the agent's ``GET /v1/activity``: ages in seconds, never timestamps (DESIGN 5); None means there is none.
+    """Answer of the agent's ``GET /v1/activity``: ages in seconds, never timestamps (DESIGN 5); None is none.
 
     Fields of a newer agent are ignored.
     """
