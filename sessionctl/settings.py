@@ -4,30 +4,16 @@
 ``SESSIONCTL_IDLE__TIMEOUT=6s``. Secrets are not settings.
 """
 
-from __future__ import annotations
-
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Final, Self
-
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    JsonValue,
-    ValidationError,
-    model_validator,
-)
-from pydantic.alias_generators import to_camel
+from typing import Annotated, Final
 
 from sessionctl.errors import ConfigurationError
-from sessionctl.models import JsonObject
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from sessionctl.models import JsonObject, JsonValue
+from sessionctl.sections import Section, SettingError, filled, key_of, positive
 
 ENVIRONMENT_PREFIX: Final = "SESSIONCTL_"
 
@@ -43,7 +29,7 @@ _DURATION_PART: Final = re.compile(r"(\d+)(ms|s|m|h|d)")
 
 
 def parse_duration(value: object) -> timedelta:
-    """Read ``90s``, ``2m``, ``1h30m`` or ``7d``; raises ValueError (pydantic turns it into its own error)."""
+    """Read ``90s``, ``2m``, ``1h30m`` or ``7d``; raises ValueError."""
     if isinstance(value, timedelta):
         return value
     if not isinstance(value, str) or not _DURATION.fullmatch(value):
@@ -63,8 +49,8 @@ def _positive(value: timedelta) -> timedelta:
     return value
 
 
-Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
-PositiveDuration = Annotated[timedelta, BeforeValidator(parse_duration), AfterValidator(_positive)]
+Duration = Annotated[timedelta, parse_duration]
+PositiveDuration = Annotated[timedelta, parse_duration, _positive]
 
 
 class ProbeKind(StrEnum):
@@ -81,18 +67,17 @@ class EditorIdle(StrEnum):
     CONNECTION = "connection"
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        alias_generator=to_camel,
-        populate_by_name=True,
-        validate_default=True,
-        defer_build=True,
-    )
+class LogLevel(StrEnum):
+    """What is logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
 
 
-class IdleSettings(_Section):
+@dataclass(frozen=True, kw_only=True)
+class IdleSettings(Section):
     """When a session counts as idle (DESIGN 5)."""
 
     timeout: PositiveDuration = timedelta(seconds=120)
@@ -109,76 +94,82 @@ class IdleSettings(_Section):
         return self.timeout + self.touch_interval
 
 
-class SweepSettings(_Section):
+@dataclass(frozen=True, kw_only=True)
+class SweepSettings(Section):
     """How often the loop looks."""
 
     interval: PositiveDuration = timedelta(seconds=1)
     gate_interval: PositiveDuration = timedelta(seconds=2)
 
 
-class SessionSettings(_Section):
+@dataclass(frozen=True, kw_only=True)
+class SessionSettings(Section):
     """What every session gets."""
 
-    domain: str = Field(default="example.com", min_length=1)
+    domain: Annotated[str, filled] = "example.com"
     retention: Duration = timedelta(days=7)
     start_timeout: PositiveDuration = timedelta(minutes=10)
-    max_waiting: int = Field(default=100, ge=1)
-    values: dict[str, JsonValue] = Field(default_factory=dict)
+    max_waiting: Annotated[int, positive] = 100
+    values: Mapping[str, JsonValue] = field(default_factory=dict)
 
 
-class ScalingSettings(_Section):
+@dataclass(frozen=True, kw_only=True)
+class ScalingSettings(Section):
     """KEDA's two numbers, in seconds: a net that only ever adds time."""
 
-    polling_interval: int = Field(default=10, ge=1)
-    cooldown_period: int = Field(default=30, ge=1)
+    polling_interval: Annotated[int, positive] = 10
+    cooldown_period: Annotated[int, positive] = 30
 
-    @model_validator(mode="after")
-    def _cooldown_spans_two_polls(self) -> Self:
+    def check(self) -> None:
+        """KEDA must look twice before it may put anything to sleep."""
         least = 2 * self.polling_interval + 2
         if self.cooldown_period < least:
             msg = f"cooldownPeriod must be at least 2 x pollingInterval + 2 = {least}, not {self.cooldown_period}"
             raise ValueError(msg)
-        return self
 
 
-class HelmSettings(_Section):
+@dataclass(frozen=True, kw_only=True)
+class HelmSettings(Section):
     """How the Helm command is run."""
 
     timeout: PositiveDuration = timedelta(seconds=60)
 
 
-class ReconcileSettings(_Section):
+@dataclass(frozen=True, kw_only=True)
+class ReconcileSettings(Section):
     """Repair of what was cut off midway."""
 
     grace: Duration = timedelta(minutes=2)
 
 
-class LoggingSettings(_Section):
+@dataclass(frozen=True, kw_only=True)
+class LoggingSettings(Section):
     """Log output."""
 
-    level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
+    level: LogLevel = LogLevel.INFO
 
 
-class Settings(_Section):
+@dataclass(frozen=True, kw_only=True)
+class Settings(Section):
     """The whole tree; the platform chart's ``config`` block is this file, copied."""
 
-    idle: IdleSettings = Field(default_factory=IdleSettings)
-    sweep: SweepSettings = Field(default_factory=SweepSettings)
-    sessions: SessionSettings = Field(default_factory=SessionSettings)
-    scaling: ScalingSettings = Field(default_factory=ScalingSettings)
-    helm: HelmSettings = Field(default_factory=HelmSettings)
-    reconcile: ReconcileSettings = Field(default_factory=ReconcileSettings)
-    logging: LoggingSettings = Field(default_factory=LoggingSettings)
+    idle: IdleSettings = IdleSettings()
+    sweep: SweepSettings = SweepSettings()
+    sessions: SessionSettings = SessionSettings()
+    scaling: ScalingSettings = ScalingSettings()
+    helm: HelmSettings = HelmSettings()
+    reconcile: ReconcileSettings = ReconcileSettings()
+    logging: LoggingSettings = LoggingSettings()
 
-    @model_validator(mode="after")
-    def _grace_outlasts_helm(self) -> Self:
+    def check(self) -> None:
+        """An install under way must not look cut off."""
         if self.reconcile.grace <= self.helm.timeout:
             msg = "reconcile.grace must be longer than helm.timeout, or installs under way would be undone"
             raise ValueError(msg)
-        return self
 
 
-class PlatformRedis(_Section):
+@dataclass(frozen=True, kw_only=True)
+class PlatformRedis(Section):
     """Where the platform release says its Redis is."""
 
     host: str
@@ -189,14 +180,16 @@ class PlatformRedis(_Section):
     pod_selector: str = ""
 
 
-class PlatformKeda(_Section):
+@dataclass(frozen=True, kw_only=True)
+class PlatformKeda(Section):
     """The Redis user KEDA polls with, and the Secret in the sessions namespace that holds its password."""
 
     secret_name: str
     username: str = "keda"
 
 
-class Platform(_Section):
+@dataclass(frozen=True, kw_only=True)
+class Platform(Section):
     """``platform.yaml`` of the platform release: what the chart computed."""
 
     version: str
@@ -207,11 +200,9 @@ class Platform(_Section):
     profiles_config_map: str
 
 
-def _explain(source: str, error: ValidationError) -> ConfigurationError:
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"]) or "the document"
+def _explain(source: str, error: SettingError) -> ConfigurationError:
     return ConfigurationError(
-        f"{source}: {where}: {first['msg'].removeprefix('Value error, ')}",
+        f"{source}: {'.'.join(error.place) or 'the document'}: {error}",
         hint="Mend the platform release's values, or the SESSIONCTL_ variable in use.",
     )
 
@@ -223,7 +214,7 @@ def _overrides(environment: Mapping[str, str]) -> JsonObject:
         if name.startswith(ENVIRONMENT_PREFIX) and separator:
             branch = tree.setdefault(section, {})
             if isinstance(branch, dict):
-                branch[to_camel(leaf)] = value
+                branch[key_of(leaf)] = value
     return tree
 
 
@@ -235,14 +226,14 @@ def load_settings(source: str, document: JsonObject, environment: Mapping[str, s
         if isinstance(present, dict) and isinstance(values, dict):
             present.update(values)
     try:
-        return Settings.model_validate(merged)
-    except ValidationError as error:
+        return Settings.read(merged)
+    except SettingError as error:
         raise _explain(source, error) from error
 
 
 def load_platform(source: str, document: JsonObject) -> Platform:
     """Validate ``platform.yaml``; raises ConfigurationError."""
     try:
-        return Platform.model_validate(document)
-    except ValidationError as error:
+        return Platform.read(document)
+    except SettingError as error:
         raise _explain(source, error) from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, RootModel
 
@@ -15,13 +15,14 @@ class _Shape(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
-class CreatedSession(_Shape):
-    """Answer of create."""
+class CreatedSession(TypedDict):
+    """Answer of create: a plain mapping, for which Pydantic need not be loaded (docs/decisions/0007)."""
 
     uuid: str
     user_id: str
-    status: SessionStatus
-    created_at: datetime
+    status: str
+    created_at: str
+    """RFC 3339, UTC."""
     url: str
 
 

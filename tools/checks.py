@@ -18,6 +18,9 @@ LINT = (
     ("yaml", ("yamllint", "-c", ".ct/lintconf.yaml", "ct.yaml", ".ct")),
 )
 
+WORKERS = "3"
+"""More than cores: most tests wait for a cluster most of the time. tests/conftest.py says which stay together."""
+
 
 def check(name: str, argv: tuple[str, ...]) -> bool:
     """Run one check; its output is shown when it fails."""
@@ -43,7 +46,7 @@ def main(arguments: list[str]) -> int:
         return 1
     if arguments == ["lint"]:
         return 0
-    tests = [sys.executable, "-m", "pytest", "--durations=15", *arguments]
+    tests = [sys.executable, "-m", "pytest", "-n", WORKERS, "--durations=15", *arguments]
     return subprocess.run(tests, cwd=ROOT, check=False, env=_environment()).returncode
 
 

@@ -10,6 +10,7 @@ import typer
 
 from sessionctl.cli import lifecycle, show, upkeep
 from sessionctl.cli.boundary import ErrorBoundary, flush
+from sessionctl.cli.parameters import PlainCommand
 from sessionctl.cli.run import GlobalOptions
 
 app = typer.Typer(
@@ -50,17 +51,17 @@ def root(
     ctx.obj = GlobalOptions(kubeconfig=kubeconfig, context=context, platform_namespace=platform_namespace, quiet=quiet)
 
 
-app.command()(lifecycle.create)
-app.command()(lifecycle.wake)
-app.command()(show.status)
-app.command("list")(show.list_sessions)
-app.command()(lifecycle.sleep)
-app.command()(lifecycle.delete)
-app.command()(lifecycle.restore)
-app.command()(show.template)
-app.command()(upkeep.reconcile)
-app.command()(upkeep.sweep)
-app.command()(show.version)
+app.command(cls=PlainCommand)(lifecycle.create)
+app.command(cls=PlainCommand)(lifecycle.wake)
+app.command(cls=PlainCommand)(show.status)
+app.command("list", cls=PlainCommand)(show.list_sessions)
+app.command(cls=PlainCommand)(lifecycle.sleep)
+app.command(cls=PlainCommand)(lifecycle.delete)
+app.command(cls=PlainCommand)(lifecycle.restore)
+app.command(cls=PlainCommand)(show.template)
+app.command(cls=PlainCommand)(upkeep.reconcile)
+app.command(cls=PlainCommand)(upkeep.sweep)
+app.command(cls=PlainCommand)(show.version)
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import typer
 from typer.core import TyperGroup
 
+from sessionctl.cli.parameters import read_plainly
 from sessionctl.errors import (
     ConflictError,
     DeadlineExceededError,
@@ -57,6 +58,11 @@ def flush() -> None:
 
 class ErrorBoundary(TyperGroup):
     """Turns sessionctl's own errors into exit codes; anything else is a bug and keeps its traceback."""
+
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
+        """Read the options before the command."""
+        read_plainly(self.get_params(ctx))
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Context) -> Any:  # noqa: ANN401 - Click's signature
         """Run the command."""

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from sessionctl.factory import Factory
     from sessionctl.models import SessionId
+    from sessionctl.wire import CreatedSession
 
 Verb = Literal["wake", "sleep", "delete", "restore"]
 
@@ -62,17 +63,16 @@ def create(
     from sessionctl.cli.render import facts, show
     from sessionctl.labels import session_url
     from sessionctl.models import SessionStatus
-    from sessionctl.wire import CreatedSession
 
-    answer = CreatedSession(
-        uuid=made.session_id,
-        user_id=made.owner.user_id,
-        status=SessionStatus.CREATED,
-        created_at=made.owner.created_at,
-        url=session_url(made.session_id, domain),
-    )
-    rows = facts([("UUID", answer.uuid), ("USER", answer.user_id), ("STATUS", answer.status), ("URL", answer.url)])
-    show(answer, output, rows)
+    answer: CreatedSession = {
+        "uuid": made.session_id,
+        "user_id": made.owner.user_id,
+        "status": str(SessionStatus.CREATED),
+        "created_at": made.owner.created_at.isoformat().replace("+00:00", "Z"),
+        "url": session_url(made.session_id, domain),
+    }
+    rows = [("UUID", answer["uuid"]), ("USER", answer["user_id"]), ("STATUS", answer["status"]), ("URL", answer["url"])]
+    show(answer, output, facts(rows))
 
 
 def wake(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import yaml
 
 from sessionctl.cli.options import Output
-from sessionctl.wire import SessionBody, SessionReport
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,10 +17,13 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from sessionctl.models import SessionView
+    from sessionctl.wire import SessionReport
 
 
 def report(view: SessionView, now: datetime) -> SessionReport:
     """Translate a view into the shape that leaves sessionctl."""
+    from sessionctl.wire import SessionBody, SessionReport
+
     return SessionReport(
         uuid=view.session_id,
         session=SessionBody(
@@ -43,15 +46,19 @@ def report(view: SessionView, now: datetime) -> SessionReport:
     )
 
 
-def show(answer: BaseModel, output: Output, rows: Sequence[Sequence[str]]) -> None:
+def show(answer: BaseModel | Mapping[str, object], output: Output, rows: Sequence[Sequence[str]]) -> None:
     """Print ``answer``; ``rows`` is its table, the first row the heading."""
     match output:
         case Output.JSON:
-            print(json.dumps(answer.model_dump(mode="json"), indent=2, ensure_ascii=False))
+            print(json.dumps(_document(answer), indent=2, ensure_ascii=False))
         case Output.YAML:
-            print(yaml.safe_dump(answer.model_dump(mode="json"), sort_keys=False, allow_unicode=True), end="")
+            print(yaml.safe_dump(_document(answer), sort_keys=False, allow_unicode=True), end="")
         case Output.TABLE:
             print(table(rows))
+
+
+def _document(answer: BaseModel | Mapping[str, object]) -> Mapping[str, object]:
+    return answer if isinstance(answer, Mapping) else answer.model_dump(mode="json")
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:

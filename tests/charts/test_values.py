@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-from pydantic import BaseModel
 
 from sessionctl import __version__
+from sessionctl.sections import key_of
 from sessionctl.settings import Settings, load_platform, load_settings
 from tests.charts.rendering import CHARTS, Scenario, rendered
 
@@ -100,15 +101,9 @@ def test_platform_schema_knows_every_setting() -> None:
     """The `config` block and the tree of settings have the same keys."""
     node = _schema("platform")["properties"]["config"]["properties"]
     assert {section: set(below["properties"]) for section, below in node.items()} == {
-        field.alias or name: set(_aliases(field.annotation)) for name, field in Settings.model_fields.items()
+        key_of(section.name): {key_of(field.name) for field in fields(getattr(Settings(), section.name))}
+        for section in fields(Settings)
     }
-
-
-def _aliases(model: object) -> Iterator[str]:
-    assert isinstance(model, type)
-    assert issubclass(model, BaseModel)
-    for name, field in model.model_fields.items():
-        yield field.alias or name
 
 
 @pytest.mark.parametrize("name", ["default", "full", "external-redis", "existing-namespace"])

@@ -126,3 +126,11 @@ def test_a_reader_that_goes_away_is_no_error(cli: Cli, argv: list[str]) -> None:
     assert done.err == b""
     # Help is printed by the library, which answers 1.
     assert done.code == (1 if argv == ["--help"] else 0)
+
+
+def test_create_does_without_what_takes_long_to_load(cli: Cli, steps: Steps) -> None:
+    done = cli.having(PYTHONPROFILEIMPORTTIME="1").run("create", "--user", "quick", "--output", "json")
+    steps.made.append(done.json["uuid"])
+    loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines() if "|" in line}
+    assert {"sessionctl", "redis"} <= loaded
+    assert not loaded & {"pydantic", "kubernetes", "aiohttp", "requests", "jinja2", "rich"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -287,7 +288,7 @@ class TestAgentThatAnsweredOnce:
     async def test_not_knowing_ends_after_the_unknown_limit(
         self, stage: Stage, silent: SessionId, hooks: Hooks
     ) -> None:
-        idle = stage.factory.settings.idle.model_copy(update={"unknown_limit": timedelta()})
+        idle = replace(stage.factory.settings.idle, unknown_limit=timedelta())
 
         report = await stage.start_keeper(hooks, AT_ONCE, idle=idle).tick([await stage.find(silent)])
 

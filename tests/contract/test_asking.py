@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
@@ -145,7 +146,7 @@ class TestBeforeItIsTime:
 
 
 def replace_editor(settings: IdleSettings) -> IdleSettings:
-    return settings.model_copy(update={"editor": EditorIdle.CONNECTION})
+    return replace(settings, editor=EditorIdle.CONNECTION)
 
 
 class TestWhenItIsTime:

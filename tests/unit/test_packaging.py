@@ -7,12 +7,14 @@ import os
 import subprocess
 import sys
 import zipfile
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import yaml
 
 from sessionctl import __version__
+from sessionctl.sections import key_of
 from sessionctl.settings import Settings, load_settings
 
 ROOT = Path(__file__).parents[2]
@@ -27,9 +29,9 @@ def test_package_and_charts_have_one_version(chart: str) -> None:
 def test_the_charts_config_block_holds_the_defaults_and_every_setting() -> None:
     config = yaml.safe_load((ROOT / "charts/platform/values.yaml").read_text())["config"]
     assert load_settings("values.yaml", config, {}) == Settings()
-    fields = Settings().model_dump(by_alias=True)
     assert {name: set(section) for name, section in config.items()} == {
-        name: set(section) for name, section in fields.items()
+        key_of(section.name): {key_of(field.name) for field in fields(getattr(Settings(), section.name))}
+        for section in fields(Settings)
     }
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import threading
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -88,3 +89,25 @@ async def test_cancelled_a_program_that_ignores_sigterm_is_killed(
 async def test_a_missing_program_is_the_callers_to_explain() -> None:
     with pytest.raises(FileNotFoundError):
         await process.run(["/no/such/program"], stdin="", environment={}, timeout=LONG)
+
+
+async def test_cancelled_when_it_has_just_ended_nothing_is_complained_about(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collect, asked, cancelled = os.waitpid, threading.Event(), threading.Event()
+
+    def collect_late(pid: int, options: int) -> tuple[int, int]:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        asked.set()
+        cancelled.wait()
+        return collect(pid, options)
+
+    monkeypatch.setattr(os, "waitpid", collect_late)
+    task = asyncio.create_task(process.run(["/bin/true"], stdin="", environment={}, timeout=LONG))
+    await asyncio.to_thread(asked.wait)
+    for _ in range(100):
+        await asyncio.sleep(0)  # it is being read from now, not only being made
+    asyncio.get_running_loop().call_later(0.1, cancelled.set)
+    task.cancel()
+    await asyncio.wait([task])
+    assert caplog.messages == []
