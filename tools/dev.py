@@ -70,9 +70,12 @@ def targets() -> dict[str, Target]:
         "bench": Target("print what create costs beside a bare helm install", ("-m", "tools.bench"), CLUSTER_TOOLS),
         "bench-wake": Target("print what a wake costs on a real pod", ("-m", "tools.wakebench")),
         "up": Target(
-            "start a local cluster with the platform, and print how to use it",
+            "start a local cluster with the platform (KIND=real: with real pods), and print how to use it",
             (*cluster, "up"),
             daemons_stay=True,
+        ),
+        "load": Target(
+            "put the workspace image, as it is now, into the cluster of `make up KIND=real`", (*cluster, "load")
         ),
         "down": Target("end the local cluster of `make up`", (*cluster, "down")),
         "images": Target("build the container images", ("-m", "tools.images")),

@@ -17,6 +17,7 @@ import sysconfig
 import tempfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 ROUNDS: Final = 10
+AT_ONCE: Final = 30
 PATIENCE_SECONDS: Final = 60
 SETTLE_SECONDS: Final = 1.0
 """Between two rounds: what ends the last pod must not fall into the time of the next."""
@@ -169,6 +171,19 @@ class Bench:
             time.sleep(0.1)
         time.sleep(SETTLE_SECONDS)
 
+    async def herd(self, session_ids: list[str], wake: Callable[[str], Awaitable[None]]) -> None:
+        """Time the wakes of many sessions at once."""
+        watches = [Watch(self._api, _PODS, f"uuid%3D{session_id}") for session_id in session_ids]
+        for watch in watches:
+            await asyncio.to_thread(watch.start)
+        began = time.time()
+        await asyncio.gather(*(wake(session_id) for session_id in session_ids))
+        for watch in watches:
+            await asyncio.to_thread(watch.ready.wait, PATIENCE_SECONDS)
+        if late := [watch.selector for watch in watches if not watch.ready.is_set()]:
+            raise ToolError(f"{len(late)} of {len(watches)} are not ready", f"see {self._cluster.directory}/logs")
+        self.rounds[f"{len(watches)} at once -> ready"] = [watch.ready_at - began for watch in watches]
+
     def print(self) -> None:
         """Print medians and the comparison."""
         for name, values in sorted(self.rounds.items()):
@@ -179,12 +194,15 @@ class Bench:
         print(f"a wake takes {wake / bare:.2f} x a bare patch of an empty pod")
 
 
+def sessionctl(cluster: LocalCluster, *arguments: str) -> str:
+    """Run the command line and return its answer."""
+    program = [str(SESSIONCTL), "-q", *arguments, "-o", "json"]
+    return subprocess.run(program, env=cluster.environment(), capture_output=True, text=True, check=True).stdout
+
+
 def create_session(cluster: LocalCluster) -> str:
-    """Open the gate, without which nothing may sleep, and make a session."""
-    for argv in (["sweep"], ["create", "--user", "bench", "-o", "json"]):
-        program = [str(SESSIONCTL), "-q", *argv]
-        done = subprocess.run(program, env=cluster.environment(), capture_output=True, text=True, check=True)
-    return str(json.loads(done.stdout)["uuid"])
+    """Make a session."""
+    return str(json.loads(sessionctl(cluster, "create", "--user", "bench"))["uuid"])
 
 
 async def measure(cluster: LocalCluster) -> Bench:
@@ -198,6 +216,9 @@ async def measure(cluster: LocalCluster) -> Bench:
         async def wake() -> None:
             await factory.demand.wake(session_id)
 
+        async def wake_one(session_id: str) -> None:
+            await factory.demand.wake(parse_session_id(session_id))
+
         for number in range(ROUNDS + 1):
             await bench.bare()
             await bench.wake(session_id, wake)
@@ -206,6 +227,11 @@ async def measure(cluster: LocalCluster) -> Bench:
             if number == 0:
                 # The first round makes the volume and warms every cache.
                 bench.rounds.clear()
+        with ThreadPoolExecutor(2) as pool:
+            herd = list(pool.map(create_session, [cluster] * AT_ONCE))
+        # KEDA is done with them, so that the wakes are all there is.
+        await asyncio.to_thread(time.sleep, SETTLE_SECONDS)
+        await bench.herd(herd, wake_one)
     return bench
 
 
@@ -219,6 +245,8 @@ def main() -> int:
             return 1
         try:
             cluster.install_platform()
+            # Opens the gate, without which nothing may sleep.
+            sessionctl(cluster, "sweep")
             asyncio.run(measure(cluster)).print()
         finally:
             cluster.stop()

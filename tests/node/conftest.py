@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.node.traces import Machine, Traces
 from tests.node.workspaces import PROFILES, Workspaces
 from tests.support.sessionctl_cli import Cli
 from tests.tools.conftest import script
@@ -18,10 +19,11 @@ __all__ = ["script"]
 
 @pytest.fixture(scope="session")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
-    """A cluster with real pods and the platform chart, Redis as a pod; KEDA lets nothing sleep before a sweep."""
+    """A cluster with real pods and the platform chart, Redis as a pod; after it the machine is what it was before."""
     if (reason := machine.why_not()) and not os.environ.get("CI"):
         pytest.skip(reason)
     directory = tmp_path_factory.mktemp("node") / "cluster"
+    before = Machine.look()
     try:
         started = LocalCluster.start(ClusterSpec(kind="real", keep=True), directory, os.getpid())
     except ToolError as error:
@@ -32,7 +34,12 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
         started.install_platform({"profiles": PROFILES})
         yield started
     finally:
-        started.stop()
+        # The one that runs now: a test may have killed the first.
+        last = LocalCluster.attach(directory)
+        traces = Traces.of(last)
+        last.stop()
+    traces.wait_until_gone()
+    assert Machine.look() == before
 
 
 @pytest.fixture

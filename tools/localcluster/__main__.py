@@ -1,4 +1,4 @@
-"""`python -m tools.localcluster up|down|status`: the cluster of a person at a keyboard."""
+"""`python -m tools.localcluster up|load|down|status`: the cluster of a person at a keyboard."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import os
 import shlex
 import sys
 import sysconfig
+import time
 from pathlib import Path
 
 from tools.errors import ToolError
+from tools.images import ensure_images
 from tools.localcluster.cluster import LocalCluster
 from tools.localcluster.models import KINDS, ClusterError, ClusterSpec
 
@@ -42,6 +44,19 @@ def up(directory: Path, spec: ClusterSpec) -> None:
         _say(f"sweeper runs (log: {cluster.log(_SWEEP)})")
     cluster.disown()
     sys.stdout.write(describe(cluster))
+
+
+def load(directory: Path) -> None:
+    """Build the images that changed and put them into the cluster; what starts from now on runs them."""
+    cluster = LocalCluster.attach(directory)
+    if cluster.state.kind != "real":
+        raise ClusterError("this cluster runs no images", "start one that does: make down, make up KIND=real")
+    began = time.monotonic()
+    for name, archive in ensure_images(("workspace",), cluster.tools()).items():
+        cluster.import_image(archive)
+        _say(
+            f"image {name} is in the cluster after {time.monotonic() - began:.1f} s; sessions run it when they next wake"
+        )
 
 
 def down(directory: Path) -> None:
@@ -119,7 +134,7 @@ def _say(text: str) -> None:
 def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m tools.localcluster", description=__doc__)
-    parser.add_argument("command", choices=("up", "down", "status"))
+    parser.add_argument("command", choices=("up", "load", "down", "status"))
     parser.add_argument("--dir", type=Path, default=default_directory(), help="default: %(default)s")
     parser.add_argument("--kind", choices=KINDS, default=os.environ.get("KIND") or KINDS[0])
     arguments = parser.parse_args()
@@ -127,6 +142,8 @@ def main() -> int:
         match arguments.command:
             case "up":
                 up(arguments.dir.absolute(), ClusterSpec(kind=arguments.kind))
+            case "load":
+                load(arguments.dir.absolute())
             case "down":
                 down(arguments.dir.absolute())
             case _:

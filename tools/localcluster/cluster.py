@@ -146,7 +146,7 @@ class LocalCluster:
 
     def binary(self, name: str) -> Path:
         """Return the file of a tool that the cluster came with."""
-        return self._tools().binary(name)
+        return self.tools().binary(name)
 
     def environment(self) -> dict[str, str]:
         """Return this process's environment, changed so that kubectl, helm and redis-cli use this cluster."""
@@ -154,7 +154,7 @@ class LocalCluster:
         redis = {"REDISCLI_AUTH": self.state.redis.password} if self.state.redis else {}
         return {
             **os.environ,
-            "PATH": self._tools().path(),
+            "PATH": self.tools().path(),
             "KUBECONFIG": str(self.kubeconfig),
             "KUBECACHEDIR": str(folder / "kube"),
             "HELM_CACHE_HOME": str(folder / "helm" / "cache"),
@@ -261,7 +261,8 @@ class LocalCluster:
             processes.reap_child(self.state.supervisor)
         shutil.rmtree(self.directory, ignore_errors=True)
 
-    def _tools(self) -> Tools:
+    def tools(self) -> Tools:
+        """Return the tools that the cluster came with."""
         return Tools({name: Path(file) for name, file in self.state.binaries.items()}, {})
 
     def _command(self, do: str, **details: object) -> Any:  # noqa: ANN401 - each command has its own answer
