@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from tools.localcluster import LocalCluster
 
 POLLING_SECONDS: Final = 1
-COOLDOWN_SECONDS: Final = 4
-IDLE_SECONDS: Final = 5
+COOLDOWN_SECONDS: Final = 6
+IDLE_SECONDS: Final = 7
 CONFIG: Final = {
     "idle": {"timeout": f"{IDLE_SECONDS}s", "touchInterval": "500ms"},
     "sweep": {"interval": "200ms", "gateInterval": "500ms"},

@@ -51,7 +51,8 @@ async def is_restored(stage: Stage) -> bool:
     records = set(await stage.factory.store.list_record_ids())
     everyone = {workspace.session_id for workspace in await stage.factory.cluster.list_workspaces()}
     assert records == everyone
-    assert all(stage.table.elements(session) == [b"awake"] for session in stage.fleet)
+    demand = {session: stage.table.elements(session) for session in stage.fleet}
+    assert demand == {session: [b"awake"] for session in stage.fleet}
     return True
 
 

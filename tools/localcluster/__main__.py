@@ -54,9 +54,7 @@ def load(directory: Path) -> None:
     began = time.monotonic()
     for name, archive in ensure_images(("workspace",), cluster.tools()).items():
         cluster.import_image(archive)
-        _say(
-            f"image {name} is in the cluster after {time.monotonic() - began:.1f} s; sessions run it when they next wake"
-        )
+        _say(f"image {name} is in the cluster after {time.monotonic() - began:.1f} s: what wakes now runs it")
 
 
 def down(directory: Path) -> None:
