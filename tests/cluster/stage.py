@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from tests.support.table import Table
     from tools.localcluster import LocalCluster
 
-POLLING_SECONDS: Final = 1
-COOLDOWN_SECONDS: Final = 6
-IDLE_SECONDS: Final = 7
+POLLING_SECONDS: Final = 2
+COOLDOWN_SECONDS: Final = 7
+IDLE_SECONDS: Final = 8
 CONFIG: Final = {
     "idle": {"timeout": f"{IDLE_SECONDS}s", "touchInterval": "500ms"},
     "sweep": {"interval": "200ms", "gateInterval": "500ms"},

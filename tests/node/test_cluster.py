@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 
 from tests.node.traces import Machine, Traces, groups
+from tests.support.waiting import wait_for
 from tests.tools.scripts import Script
 from tools import processes
 from tools.localcluster import ClusterError, ClusterSpec, LocalCluster, machine
 
-_REAL = ClusterSpec(kind="real")
+_SPEC = ClusterSpec(kind="real", bare=True)
 
 
 @pytest.fixture(autouse=True)
@@ -27,25 +28,16 @@ def _possible() -> None:
 
 
 def _start(directory: Path) -> LocalCluster:
-    return LocalCluster.start(_REAL, directory, os.getpid())
+    return LocalCluster.start(_SPEC, directory, os.getpid())
 
 
-def _end_by_stop(cluster: LocalCluster) -> None:
-    cluster.stop()
+def _kill(*pids: int) -> None:
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+        processes.reap_child(pid, wait=True)
 
 
-def _kill_keeper(cluster: LocalCluster) -> None:
-    os.kill(cluster.state.supervisor, signal.SIGKILL)
-    processes.reap_child(cluster.state.supervisor, wait=True)
-
-
-def _kill_first_process(cluster: LocalCluster) -> None:
-    os.kill(processes.descendants(cluster.state.supervisor)[0], signal.SIGKILL)
-    processes.reap_child(cluster.state.supervisor, wait=True)
-
-
-@pytest.mark.parametrize("end", [_end_by_stop, _kill_keeper, _kill_first_process])
-def test_nothing_is_left_of_a_cluster(tmp_path: Path, end: Callable[[LocalCluster], None]) -> None:
+def test_nothing_is_left_of_a_cluster_whose_keeper_is_killed(tmp_path: Path) -> None:
     before = Machine.look()
     cluster = _start(tmp_path / "cluster")
     traces = Traces.of(cluster)
@@ -53,29 +45,37 @@ def test_nothing_is_left_of_a_cluster(tmp_path: Path, end: Callable[[LocalCluste
     assert len(traces.namespaces) >= 5
     assert groups()
 
-    end(cluster)
+    _kill(cluster.state.supervisor)
 
     traces.wait_until_gone()
     assert Machine.look() == before
 
 
-def test_a_second_one_is_refused_and_what_was_killed_whole_is_cleared_by_the_next(tmp_path: Path) -> None:
-    first = _start(tmp_path / "first")
-    with pytest.raises(ClusterError, match="already") as refused:
-        _start(tmp_path / "second")
-    assert "make down" in str(refused.value)
-    assert not (tmp_path / "second").exists()
-    assert "Ready" in first.kubectl("get", "nodes")
-
+def test_of_one_that_is_killed_whole_the_next_removes_what_is_left(tmp_path: Path) -> None:
+    before = Machine.look()
+    first = _start(tmp_path / "cluster")
     traces = Traces.of(first)
-    for pid in traces.pids[:2]:
-        os.kill(pid, signal.SIGKILL)
-    processes.reap_child(first.state.supervisor, wait=True)
-    # Nobody was left to tidy; a start in the same place does.
-    again = _start(tmp_path / "first")
-    again.stop()
+    keeper, inside = traces.pids[:2]
+    _kill(keeper, inside)
+    wait_for(lambda: not processes.is_alive(inside), "the kernel ends the rest")
+    # Nobody was left to tidy.
+    assert groups()
+    assert first.directory.exists()
 
+    cluster = _start(first.directory)
+
+    _refuses_a_second(cluster, tmp_path / "second")
+    _kill(processes.descendants(cluster.state.supervisor)[0])
     traces.wait_until_gone()
+    assert Machine.look() == before
+
+
+def _refuses_a_second(cluster: LocalCluster, directory: Path) -> None:
+    with pytest.raises(ClusterError, match="already") as refused:
+        _start(directory)
+    assert "make down" in str(refused.value)
+    assert not directory.exists()
+    assert "Ready" in cluster.kubectl("get", "nodes")
 
 
 def test_somebody_without_rights_is_refused_before_anything_is_made(

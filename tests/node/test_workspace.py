@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from tests.node.workspaces import Workspaces
-from tools.localcluster import ClusterError
+from tests.support.sessionctl_cli import Cli
+from tools.localcluster import ClusterError, LocalCluster
 
 _SECRETIVE = ("REDIS", "KEDA", "PASSWORD", "KUBERNETES_", "APIKEY", "API_KEY")
 
 
+@pytest.fixture(scope="module")
+def workspaces(node: LocalCluster) -> Iterator[Workspaces]:
+    """The session of this file: its tests look, and only the last ones change something."""
+    found = Workspaces(node, Cli.on(node))
+    found.sweep()
+    yield found
+    found.purge_all()
+
+
+@pytest.fixture(scope="module")
+def shared(workspaces: Workspaces) -> str:
+    """A session."""
+    return workspaces.create()
+
+
 @pytest.fixture
-def awake(workspaces: Workspaces) -> str:
-    """An awake session."""
-    return workspaces.awake()
+def awake(workspaces: Workspaces, shared: str) -> str:
+    """That session, awake."""
+    workspaces.wake(shared)
+    return shared
 
 
 def test_it_runs_as_the_restricted_profile_demands(workspaces: Workspaces, awake: str) -> None:
@@ -85,3 +104,4 @@ def test_without_an_answer_it_stays_awake(workspaces: Workspaces, awake: str) ->
 
     assert awake in report["kept"]
     assert workspaces.status(awake)["replicas"] == 1
+    workspaces.kill_agent(awake)

@@ -21,7 +21,7 @@ from tools.images import ensure_images
 from tools.localcluster import machine
 from tools.localcluster.models import STOP_SIGNALS, ClusterError, ClusterSpec, Layout, RedisEndpoint, State
 from tools.localcluster.pki import write_kubeconfig, write_private
-from tools.localcluster.real import IMAGES, RealKind
+from tools.localcluster.real import BARE_IMAGES, IMAGES, RealKind
 from tools.localcluster.simulated import SimulatedKind
 from tools.pins import ROOT
 from tools.toolchain import Tools, ensure
@@ -65,7 +65,7 @@ class LocalCluster:
         if real:
             machine.check()
         tools = ensure(RealKind.tool_names if real else SimulatedKind.tool_names, say)
-        images = ensure_images(IMAGES, tools, say) if real else {}
+        images = ensure_images(BARE_IMAGES if spec.bare else IMAGES, tools, say) if real else {}
         layout = Layout(directory.absolute())
         lock = _claim(layout, keep=spec.keep)
         try:

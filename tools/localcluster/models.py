@@ -33,11 +33,13 @@ class ClusterSpec:
         kind: "simulated": real control plane, KEDA and Redis; nodes and pods are KWOK's. "real": one node, whose pods
             run, all of it in namespaces with no way out; Redis is a pod. Needs root.
         nodes: Number of simulated nodes.
+        bare: A real one without the images of sessions and Redis: for whom the cluster itself is enough.
         keep: The directory outlives the processes, however they end, and a start in it goes on with what is there.
     """
 
     kind: Kind = "simulated"
     nodes: int = 3
+    bare: bool = False
     keep: bool = False
 
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from tools.toolchain import Tools
 
 # What its pods run; each is imported at the start, because there is no registry to pull from.
-IMAGES: Final = ("pause", "coredns", "redis", "workspace")
+BARE_IMAGES: Final = ("pause", "coredns")
+IMAGES: Final = (*BARE_IMAGES, "redis", "workspace")
 _COREDNS: Final = Path(__file__).with_name("coredns.yaml")
 _DNS: Final = "/apis/apps/v1/namespaces/kube-system/deployments/coredns"
 
