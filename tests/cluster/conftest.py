@@ -23,13 +23,24 @@ from tools.localcluster import ClusterSpec, LocalCluster
 from tools.localcluster.api import Api
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Generator, Iterator
 
     from sessionctl.models import SessionId
 
 FLEET: Final = 40
 MORTAL: Final = ("kube-apiserver", "redis")
 KEDA: Final = "keda"
+LOG_CHARACTERS: Final = 6000
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show with a failure what the sweep said: its log is gone with the arena."""
+    report = yield
+    arena = getattr(item, "funcargs", {}).get("arena")
+    if report.failed and arena is not None and arena.log(SWEEP).exists():
+        report.sections.append(("log of the sweep", arena.log(SWEEP).read_text()[-LOG_CHARACTERS:]))
+    return report
 
 
 @pytest.fixture(scope="session")

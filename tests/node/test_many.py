@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 from tests.node.workspaces import Workspaces
 
-SESSIONS = 30
+SESSIONS = int(os.environ.get("SESSIONCTL_TEST_AT_ONCE", "10"))
+"""More than two cores can start at once; with 30 the test takes minutes beside the others."""
 
 
-def test_thirty_sessions_woken_at_once_are_all_ready(workspaces: Workspaces) -> None:
+def test_sessions_woken_at_once_are_all_ready(workspaces: Workspaces) -> None:
     with ThreadPoolExecutor(4) as pool:
         uuids = list(pool.map(lambda _: workspaces.create(), range(SESSIONS)))
 
