@@ -8,6 +8,9 @@ import sys
 import time
 from pathlib import Path
 
+from tools.errors import ToolError
+from tools.images import NAMES, ensure_images
+from tools.localcluster import ClusterSpec, machine, prepare
 from tools.pins import ROOT
 
 LINT = (
@@ -34,6 +37,18 @@ def check(name: str, argv: tuple[str, ...]) -> bool:
     return passed
 
 
+def _prepare() -> ToolError | None:
+    """Build what takes longer than a test may: the tools of a real node, and all images."""
+    if machine.why_not():
+        return None
+    try:
+        tools, _ = prepare(ClusterSpec(kind="real"))
+        ensure_images(NAMES, tools)
+    except ToolError as error:
+        return error
+    return None
+
+
 def _environment() -> dict[str, str]:
     scripts = Path(sys.executable).parent
     return {**os.environ, "PATH": f"{scripts}:{os.environ['PATH']}"}
@@ -46,6 +61,9 @@ def main(arguments: list[str]) -> int:
         return 1
     if arguments == ["lint"]:
         return 0
+    if arguments == [] and (error := _prepare()):
+        print(f"error: {error}", flush=True)
+        return 1
     tests = [sys.executable, "-m", "pytest", "-n", WORKERS, "--durations=15", *arguments]
     return subprocess.run(tests, cwd=ROOT, check=False, env=_environment()).returncode
 

@@ -26,6 +26,7 @@ class GoTool:
         stamps: Values for the linker; the tools learn their version from nowhere else.
         data: Folder of the cache -> pattern inside the module's sources: files needed at run time.
         static_c: Build tags of a tool with C code, which is linked statically; empty: no C compiler is needed.
+        packages: Debian packages that its build needs.
         base: Where its folder is.
     """
 
@@ -35,6 +36,7 @@ class GoTool:
     stamps: tuple[str, ...] = ()
     data: dict[str, str] = field(default_factory=dict)
     static_c: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
     base: Path = ROOT / "tools"
 
     @property
@@ -118,6 +120,7 @@ GO_TOOLS = (
         {"runc": "github.com/opencontainers/runc"},
         stamps=("main.version={number}",),
         static_c=("netgo", "osusergo", "seccomp"),
+        packages=("gcc", "libc6-dev", "libseccomp-dev", "pkg-config"),
     ),
     GoTool(
         "cni",

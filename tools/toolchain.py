@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tools.cache import cache_root, locked
-from tools.debian import ensure_redis
+from tools.debian import ensure_packages, ensure_redis
 from tools.errors import ToolError
 from tools.golang import Go, find_go, install_go
 from tools.pins import ALL_TOOLS, GO_TOOLS, GoTool
@@ -146,6 +146,7 @@ def _build(cache: Path, tool: GoTool, go: Go, label: str, progress: Progress) ->
         (draft / "bin").mkdir(parents=True)
         log = cache / "logs" / f"{entry.name}.log"
         log.parent.mkdir(exist_ok=True)
+        ensure_packages(tool.packages, progress)
         started = time.monotonic()
         with progress.step(f"building {label}"), log.open("wb") as output:
             # Several at once: one is linked, on one core, while others are still compiled.

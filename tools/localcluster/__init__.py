@@ -5,7 +5,7 @@ One supervisor process per cluster owns every other process and the directory; b
 
 from __future__ import annotations
 
-from tools.localcluster.cluster import LocalCluster
+from tools.localcluster.cluster import LocalCluster, prepare
 from tools.localcluster.models import ClusterError, ClusterSpec, RedisEndpoint
 
-__all__ = ["ClusterError", "ClusterSpec", "LocalCluster", "RedisEndpoint"]
+__all__ = ["ClusterError", "ClusterSpec", "LocalCluster", "RedisEndpoint", "prepare"]

@@ -61,11 +61,7 @@ class LocalCluster:
             ClusterError: The directory is in use or a component did not start.
             ToolError: A tool is missing and could not be built.
         """
-        real = spec.kind == "real"
-        if real:
-            machine.check()
-        tools = ensure(RealKind.tool_names if real else SimulatedKind.tool_names, say)
-        images = ensure_images(BARE_IMAGES if spec.bare else IMAGES, tools, say) if real else {}
+        tools, images = prepare(spec, say)
         layout = Layout(directory.absolute())
         lock = _claim(layout, keep=spec.keep)
         try:
@@ -282,6 +278,19 @@ class LocalCluster:
         if not answer["ok"]:
             raise ClusterError(f"local cluster: {answer['error']}", _STEP_LOG)
         return answer.get("result")
+
+
+def prepare(spec: ClusterSpec, say: Callable[[str], None] | None = None) -> tuple[Tools, dict[str, Path]]:
+    """Build what a cluster of this kind needs and the cache lacks; return its tools and its images.
+
+    Raises:
+        ToolError: Something is missing and could not be built.
+    """
+    if spec.kind == "simulated":
+        return ensure(SimulatedKind.tool_names, say), {}
+    machine.prepare(say)
+    tools = ensure(RealKind.tool_names, say)
+    return tools, ensure_images(BARE_IMAGES if spec.bare else IMAGES, tools, say)
 
 
 def _claim(layout: Layout, *, keep: bool) -> int:

@@ -11,9 +11,14 @@ import shutil
 import sys
 import time
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from tools.debian import ensure_packages
 from tools.localcluster.models import ClusterError
+from tools.progress import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 CGROUP: Final = "sessionctl-node"
 _MOUNTS: Final = Path("/proc/self/mounts")
@@ -43,12 +48,16 @@ def check() -> None:
     """Raise ClusterError where real pods cannot run."""
     if reason := why_not():
         raise ClusterError(reason, _INSTEAD)
-    for program, package in _PROGRAMS.items():
-        if shutil.which(program) is None:
-            raise ClusterError(
-                f"real pods need the program {program}",
-                f"install Debian's package {package} (apt-get install {package})",
-            )
+
+
+def prepare(say: Callable[[str], None] | None = None) -> None:
+    """Install the programs that a real node needs and the machine lacks.
+
+    Raises:
+        ToolError: Real pods cannot run here, or a package cannot be had.
+    """
+    check()
+    ensure_packages((package for program, package in _PROGRAMS.items() if shutil.which(program) is None), Progress(say))
 
 
 def hierarchies(*kinds: str) -> list[Path]:
