@@ -54,6 +54,8 @@ async def test_the_loop_goes_on_after_redis_was_away(stage: Stage, session: Sess
     stage.arena.kubectl("-n", "sessions", "annotate", "deployment", f"user-{session}", "note=1", "--overwrite")
     stage.arena.start_component("redis")
     stage.push(session)
+    # Whatever it looked at between the two lines above.
+    stage.arena.kubectl("-n", "sessions", "annotate", "deployment", f"user-{session}", "note=2", "--overwrite")
 
     await until(lambda: stage.is_awake(session), "the guard wakes it")
 

@@ -28,6 +28,8 @@ _SYSCTLS: Final = (
     "net/ipv4/conf/all/route_localnet",
 )
 _KINDS: Final = ("mnt", "pid", "net", "uts", "ipc")
+# Longer than the cluster itself is patient.
+PATIENCE_SECONDS: Final = 120.0
 _FOLDERS: Final = ("/run", "/var/lib", "/var/log", "/var/run", "/etc", "/opt")
 
 
@@ -84,7 +86,7 @@ class Traces:
             "directory": lambda: with_directory and self.directory.exists(),
         }
         for what, left in checks.items():
-            wait_for(lambda left=left: not left(), f"no {what} left of the cluster")  # type: ignore[misc]
+            wait_for(lambda left=left: not left(), f"no {what} left of the cluster", PATIENCE_SECONDS)  # type: ignore[misc]
 
 
 def _names(folder: str) -> frozenset[str]:

@@ -25,7 +25,8 @@ _MOUNTS: Final = Path("/proc/self/mounts")
 _PROGRAMS: Final = {"ip": "iproute2", "mount": "mount", "nft": "nftables"}
 _HIERARCHIES: Final = ("cpu", "cpuset", "memory", "pids")
 _CAP_SYS_ADMIN: Final = 21
-_PATIENCE_SECONDS: Final = 10.0
+# A group is busy until the last process in it is reaped, which a loaded machine takes its time for.
+_PATIENCE_SECONDS: Final = 60.0
 _POLL_SECONDS: Final = 0.02
 _INSTEAD: Final = "use the simulated kind: make up KIND=simulated"
 

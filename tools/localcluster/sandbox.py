@@ -32,6 +32,7 @@ DNS_IP: Final = "10.96.0.10"
 KUBELET_ROOT: Final = Path("/var/lib/kubelet")
 CONTAINERD_SOCKET: Final = Path("/run/containerd.sock")
 
+_CLONE_FS: Final = 0x00000200
 _CLONE_NEWNS: Final = 0x00020000
 _CLONE_NEWUTS: Final = 0x04000000
 _CLONE_NEWIPC: Final = 0x08000000
@@ -114,6 +115,8 @@ def _first_process(layout: Layout, inside: Inside, work: Callable[[Inside], None
         if select.select([inside.keeper], [], [], 0)[0]:
             # Nobody is left outside: end what is inside, and tidy from the mounts of the machine.
             _kill_all()
+            # A thread that has just ended may still share the working directory, which forbids another mount namespace.
+            _call("unshare", _CLONE_FS)
             _call("setns", outside, _CLONE_NEWNS)
             tidy()
     except BaseException:  # noqa: BLE001 - this is the top of the process
