@@ -152,7 +152,7 @@ async def test_a_session_created_while_the_gate_was_closed_is_watched_after_its_
 
 
 async def test_a_start_that_is_given_up_stays_down_until_somebody_wants_it(stage: Stage) -> None:
-    session = stage.fleet[5]
+    session = stage.fleet[9]
     stage.change_pod(session, {"metadata": {"annotations": {READY_DELAY: "1h"}}})
     stage.start_sweeping(SESSIONCTL_SESSIONS__START_TIMEOUT="3s")
     try:
