@@ -54,7 +54,20 @@ _BARE: Final = {
             "metadata": {"labels": {"bare": "yes"}},
             "spec": {
                 "terminationGracePeriodSeconds": 1,
-                "containers": [{"name": "pause", "image": PAUSE_IMAGE, "imagePullPolicy": "Never"}],
+                # The namespace admits nothing else.
+                "securityContext": {
+                    "runAsNonRoot": True,
+                    "runAsUser": 1000,
+                    "seccompProfile": {"type": "RuntimeDefault"},
+                },
+                "containers": [
+                    {
+                        "name": "pause",
+                        "image": PAUSE_IMAGE,
+                        "imagePullPolicy": "Never",
+                        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+                    }
+                ],
             },
         },
     },
