@@ -96,7 +96,7 @@ class Container:
     image: str
     running: bool = False
     started: bool = False
-    """Whether its startup probe has succeeded since it runs: its agent answered once."""
+    """Whether it has been ready since it runs: its agent answered once."""
     waiting: str = ""
     """The kubelet's word for why it does not run, such as ImagePullBackOff."""
     message: str = ""

@@ -290,6 +290,21 @@ def test_somebody_may_be_at_work_where_all_containers_have_started(statuses: lis
     assert not has_started([pods.pod(item)])
 
 
+@pytest.mark.parametrize(
+    ("changed_at", "ready", "started"),
+    [
+        ("2026-01-01T00:00:00Z", False, False),  # as it was before the container ran
+        ("2026-01-01T00:00:01Z", False, False),  # a restart: ready until the last one ended
+        ("2026-01-01T00:00:09Z", False, True),  # it was ready, and is no longer
+        ("2026-01-01T00:00:01Z", True, True),
+    ],
+)
+def test_a_container_that_runs_has_started_when_it_was_ready_once(changed_at: str, ready: bool, started: bool) -> None:
+    condition = {"type": "Ready", "status": str(ready), "lastTransitionTime": changed_at}
+    status = container(state=RUNNING, started=True, ready=ready)
+    assert has_started([pods.pod(make_pod("pod-a", status, phase="Running", conditions=[condition]))]) is started
+
+
 def test_foreign_text_becomes_one_short_line() -> None:
     assert tidy("a\x1b[31m\r\n\tb \u202e c") == "a [31m b c"
     long = tidy("\U0001f600" * 1000)

@@ -55,17 +55,24 @@ def _containers(item: JsonObject, specified: str, reported: str) -> list[Contain
     listed, statuses = child(item, "spec").get(specified), child(item, "status").get(reported)
     images = {child(c).get("name"): str(child(c).get("image", "")) for c in listed} if isinstance(listed, list) else {}
     found = [child(status) for status in statuses] if isinstance(statuses, list) else []
-    return [_container(status, images.get(status.get("name"), str(status.get("image", "")))) for status in found]
+    changed_at = moment(condition(item, "Ready").get("lastTransitionTime"))
+    return [
+        _container(status, images.get(status.get("name"), str(status.get("image", ""))), changed_at) for status in found
+    ]
 
 
-def _container(status: JsonObject, image: str) -> Container:
+def _container(status: JsonObject, image: str, ready_changed_at: datetime | None) -> Container:
+    started_at = moment(child(status, "state", "running").get("startedAt"))
+    # Without a startup probe kubelet says `started` of whatever runs. One that was never ready since it runs has the
+    # condition it had before.
+    never_ready = ready_changed_at is not None and started_at is not None and ready_changed_at <= started_at
     waiting = child(status, "state", "waiting")
     exited = child(status, "state", "terminated") or child(status, "lastState", "terminated")
     return Container(
         name=str(status.get("name", "")),
         image=image,
         running="running" in child(status, "state"),
-        started=status.get("started") is True,
+        started=status.get("started") is True and not (never_ready and status.get("ready") is not True),
         waiting=str(waiting.get("reason", "")),
         message=str(waiting.get("message") or exited.get("message") or ""),
         restarts=whole(status.get("restartCount")),
