@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from tests.node.workspaces import Workspaces
 
-SESSIONS = int(os.environ.get("SESSIONCTL_TEST_AT_ONCE", "10"))
+SESSIONS = int(os.environ.get("SESSIONCTL_TEST_AT_ONCE", "8"))
 """More than two cores can start at once; with 30 the test takes minutes beside the others."""
 
 
