@@ -3,16 +3,20 @@
     SessionctlError                 internal
     ├─ InvalidRequestError          invalid_request
     │  ├─ ConfigurationError        invalid_configuration
-    │  └─ TooLargeError             too_large
+    │  ├─ TooLargeError             too_large
+    │  └─ KeyReusedError            idempotency_key_reused
     ├─ NotFoundError                not_found
     ├─ ConflictError                conflict
     │  └─ DemandGateClosedError     demand_gate_closed
     ├─ ForbiddenError               forbidden
-    │  └─ UnauthenticatedError      unauthenticated
+    │  ├─ UnauthenticatedError      unauthenticated
+    │  └─ QuotaExceededError        quota_exceeded
+    ├─ RateLimitedError             rate_limited
     ├─ DependencyError              dependency_failed
     │  ├─ HelmError                 helm_failed
     │  ├─ ClusterError              cluster_failed
     │  ├─ StoreError                store_failed
+    │  │  └─ OutcomeUnknownError    outcome_unknown
     │  └─ UnavailableError          unavailable
     └─ DeadlineExceededError        deadline_exceeded
 
@@ -54,6 +58,12 @@ class TooLargeError(InvalidRequestError):
     code: ClassVar[str] = "too_large"
 
 
+class KeyReusedError(InvalidRequestError):
+    """An idempotency key came again with another request."""
+
+    code: ClassVar[str] = "idempotency_key_reused"
+
+
 class NotFoundError(SessionctlError):
     """The named thing does not exist."""
 
@@ -82,6 +92,22 @@ class UnauthenticatedError(ForbiddenError):
     """The caller did not show the right credential."""
 
     code: ClassVar[str] = "unauthenticated"
+
+
+class QuotaExceededError(ForbiddenError):
+    """The user or tenant has as much as it may have."""
+
+    code: ClassVar[str] = "quota_exceeded"
+
+
+class RateLimitedError(SessionctlError):
+    """The caller asks too often; ``retry_after`` is in seconds."""
+
+    code: ClassVar[str] = "rate_limited"
+
+    def __init__(self, message: str, *, retry_after: float, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after = retry_after
 
 
 class DependencyError(SessionctlError):
@@ -114,6 +140,12 @@ class StoreError(DependencyError):
     """Redis is unreachable or refused."""
 
     code: ClassVar[str] = "store_failed"
+
+
+class OutcomeUnknownError(StoreError):
+    """Redis was lost while it was asked to write: it may have, or not. The same request may be repeated."""
+
+    code: ClassVar[str] = "outcome_unknown"
 
 
 class UnavailableError(DependencyError):

@@ -96,6 +96,18 @@ def positive(value: JsonValue) -> int:
     return found if (found := whole(value)) >= 1 else _refuse("at least 1", value)
 
 
+def texts(value: JsonValue) -> tuple[str, ...]:
+    """Take a list of texts; the environment writes it with commas."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return tuple(filled(item) for item in value) if isinstance(value, list) else _refuse("a list of texts", value)
+
+
+def count(value: JsonValue) -> int:
+    """Take a whole number that is not negative."""
+    return found if (found := whole(value)) >= 0 else _refuse("at least 0", value)
+
+
 _STEPS: Final[Mapping[Any, Callable[[JsonValue], object]]] = {str: text, bool: flag, int: whole, Mapping: mapping}
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, Final
 
 from sessionctl.errors import ConfigurationError
 from sessionctl.models import JsonObject, JsonValue
-from sessionctl.sections import Section, SettingError, filled, key_of, positive
+from sessionctl.sections import Section, SettingError, count, filled, key_of, positive, texts
 
 ENVIRONMENT_PREFIX: Final = "SESSIONCTL_"
 
@@ -109,6 +109,8 @@ class SessionSettings(Section):
     domain: Annotated[str, filled] = "example.com"
     retention: Duration = timedelta(days=7)
     start_timeout: PositiveDuration = timedelta(minutes=10)
+    max_lifetime: Duration = timedelta()
+    """Age at which a session is deleted, once it sleeps; zero: never."""
     max_waiting: Annotated[int, positive] = 100
     values: Mapping[str, JsonValue] = field(default_factory=dict)
 
@@ -140,6 +142,41 @@ class ReconcileSettings(Section):
     """Repair of what was cut off midway."""
 
     grace: Duration = timedelta(minutes=2)
+    interval: PositiveDuration = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuotaSettings(Section):
+    """What one user or tenant may have through the API; 0 is no limit."""
+
+    sessions_per_user: Annotated[int, count] = 20
+    awake_per_tenant: Annotated[int, count] = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventSettings(Section):
+    """How much of a session's history is kept."""
+
+    max_length: Annotated[int, positive] = 1000
+    max_bytes: Annotated[int, positive] = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApiSettings(Section):
+    """The Session API. Rates are requests a second; a burst is how many may come at once."""
+
+    key_rate: Annotated[int, positive] = 100
+    key_burst: Annotated[int, positive] = 300
+    user_rate: Annotated[int, positive] = 10
+    user_burst: Annotated[int, positive] = 30
+    max_message_bytes: Annotated[int, positive] = 256 * 1024
+    cors_origins: Annotated[tuple[str, ...], texts] = ()
+    """Origins whose pages may call the API from a browser."""
+    token_lifetime: PositiveDuration = timedelta(minutes=15)
+    code_lifetime: PositiveDuration = timedelta(seconds=60)
+    idempotency_lifetime: PositiveDuration = timedelta(hours=24)
+    drain: Duration = timedelta(seconds=5)
+    """How long a manager that is told to end goes on answering, so that nobody is sent to it any more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +196,9 @@ class Settings(Section):
     scaling: ScalingSettings = ScalingSettings()
     helm: HelmSettings = HelmSettings()
     reconcile: ReconcileSettings = ReconcileSettings()
+    quotas: QuotaSettings = QuotaSettings()
+    events: EventSettings = EventSettings()
+    api: ApiSettings = ApiSettings()
     logging: LoggingSettings = LoggingSettings()
 
     def check(self) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, RootModel
 
-from sessionctl.models import MessageOutcome, SessionStatus
+from sessionctl.models import EventKind, MessageOutcome, Scope, SessionStatus
 
 
 class _Shape(BaseModel):
@@ -24,6 +24,96 @@ class CreatedSession(TypedDict):
     created_at: str
     """RFC 3339, UTC."""
     url: str
+
+
+class CreateRequest(_Shape):
+    """Body of ``POST /session/create``."""
+
+    user_id: str = Field(min_length=1, max_length=256)
+    profile: str = "default"
+
+
+class ChatRequest(_Shape):
+    """Body of ``POST /session/{uuid}/chat``."""
+
+    message: str = Field(min_length=1)
+
+
+class QueuedChat(_Shape):
+    """Answer of chat: the message is stored, and its session awake or about to be."""
+
+    uuid: str
+    action: Literal["chat"] = "chat"
+    status: Literal["queued"] = "queued"
+    message_id: str
+
+
+class Event(_Shape):
+    """What happened to a session; ``data`` of one server-sent event, whose ``id`` and ``event`` are these fields."""
+
+    id: str
+    event: EventKind
+    uuid: str
+    at: datetime
+    detail: str = ""
+    message_id: str | None = None
+    outcome: MessageOutcome | None = None
+
+
+class ChatMessage(_Shape):
+    """One message of a conversation; ``status`` is queued, or how it ended."""
+
+    message_id: str
+    message: str
+    status: Literal["queued", "running", "done", "failed", "interrupted", "cancelled"]
+    reply: str | None = None
+
+
+class Conversation(_Shape):
+    """Answer of messages; ``partial`` says that only what Redis holds is shown, because the workspace sleeps."""
+
+    uuid: str
+    messages: tuple[ChatMessage, ...]
+    partial: bool
+    cursor: str | None = None
+
+
+class Holder(_Shape):
+    """One reason why a session is awake."""
+
+    kind: Literal["recent", "message", "outside", "hold", "editor", "silent", "starting", "gate", "woken"]
+    detail: str
+    until: datetime | None = None
+    """When it ends by itself, if nothing else happens."""
+
+
+class Why(_Shape):
+    """Answer of why: what holds a session awake, when it will sleep, why it does not start, which limits apply."""
+
+    uuid: str
+    status: SessionStatus
+    reason: str | None
+    awake: bool
+    held_by: tuple[Holder, ...]
+    sleeps_at: datetime | None
+    """When it goes to sleep if nothing else happens; None where that is not known or not so."""
+    expires_at: datetime | None
+    """When ``sessions.maxLifetime`` ends."""
+    deleted_for_good_at: datetime | None
+    limits: tuple[str, ...]
+    """Sentences: limits that have been reached or will be."""
+    timestamp: datetime
+
+
+class Access(_Shape):
+    """Answer of access: a one-time address of the editor, and a token for this session alone."""
+
+    uuid: str
+    url: str
+    url_expires_at: datetime
+    token: str
+    expires_at: datetime
+    scopes: tuple[Scope, ...]
 
 
 class Action(_Shape):
@@ -70,6 +160,8 @@ class SessionList(_Shape):
     """Answer of list."""
 
     sessions: tuple[SessionReport, ...]
+    cursor: str | None = None
+    """Give it back to get the next page; None on the last one."""
 
 
 class SweepResult(_Shape):

@@ -16,35 +16,6 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
-    from sessionctl.models import SessionView
-    from sessionctl.wire import SessionReport
-
-
-def report(view: SessionView, now: datetime) -> SessionReport:
-    """Translate a view into the shape that leaves sessionctl."""
-    from sessionctl.wire import SessionBody, SessionReport
-
-    return SessionReport(
-        uuid=view.session_id,
-        session=SessionBody(
-            user_id=view.owner.user_id,
-            tenant=view.owner.tenant,
-            profile=view.owner.profile,
-            status=view.status,
-            reason=view.reason,
-            url=view.url,
-            created_at=view.owner.created_at,
-            last_active=view.last_active,
-            deleted_at=view.deleted_at,
-            restorable_until=view.restorable_until,
-        ),
-        queue_length=view.queue_length,
-        replicas=view.replicas,
-        ready_replicas=view.ready_replicas,
-        timestamp=now,
-        notices=view.notices,
-    )
-
 
 def show(answer: BaseModel | Mapping[str, object], output: Output, rows: Sequence[Sequence[str]]) -> None:
     """Print ``answer``; ``rows`` is its table, the first row the heading."""

@@ -25,13 +25,15 @@ def status(ctx: typer.Context, uuid: SessionArgument, output: OutputOption = Out
 
       sessionctl status -o json 3f0c7f0e-5a52-4b8e-9a9b-0a8f0a2d6c11 | jq -r .session.status
     """
-    from sessionctl.cli.render import facts, moment, report, show
+    from sessionctl.cli.render import facts, moment, show
     from sessionctl.cli.run import call
     from sessionctl.core.identity import parse_session_id
 
     session_id = parse_session_id(uuid)
 
     async def work(factory: Factory) -> SessionReport:
+        from sessionctl.core.reports import report
+
         return report(await factory.create_view_service().get_status(session_id), factory.clock.now())
 
     answer = call(ctx, work)
@@ -74,7 +76,7 @@ def list_sessions(
 
       sessionctl list --user alice --status sleeping -o json
     """
-    from sessionctl.cli.render import moment, report, show
+    from sessionctl.cli.render import moment, show
     from sessionctl.cli.run import call
     from sessionctl.errors import InvalidRequestError
     from sessionctl.models import SessionStatus
@@ -86,6 +88,8 @@ def list_sessions(
     wanted = SessionStatus(state) if state is not None else None
 
     async def work(factory: Factory) -> SessionList:
+        from sessionctl.core.reports import report
+
         views: list[SessionView] = await factory.create_view_service().list_sessions(
             user_id=user, tenant=tenant, status=wanted
         )

@@ -42,7 +42,7 @@ def workspace(item: JsonObject) -> Workspace:
     pod_volumes = child(item, "spec", "template", "spec").get("volumes")
     available = condition(item, "Available")
     return Workspace(
-        session_id=_session_id(item),
+        session_id=session_id(item),
         owner=_owner(item),
         resource_version=resource_version(item),
         replicas=whole(child(item, "spec").get("replicas")),
@@ -64,7 +64,7 @@ def volume(item: JsonObject) -> Volume:
     modes = child(item, "spec").get("accessModes")
     annotations = child(item, "metadata", "annotations")
     return Volume(
-        session_id=_session_id(item),
+        session_id=session_id(item),
         owner=_owner(item),
         values=str(annotations.get(labels.VALUES, "{}")),
         deleted_at=moment(annotations.get(labels.DELETED_AT)),
@@ -80,14 +80,15 @@ def volume(item: JsonObject) -> Volume:
 def scaler(item: JsonObject) -> Scaler:
     """Read a session's ScaledObject."""
     return Scaler(
-        session_id=_session_id(item),
+        session_id=session_id(item),
         resource_version=resource_version(item),
         ready=condition(item, "Ready").get("status") == "True",
         nudged=labels.FORCE_ACTIVATION in child(item, "metadata", "annotations"),
     )
 
 
-def _session_id(item: JsonObject) -> SessionId:
+def session_id(item: JsonObject) -> SessionId:
+    """Return whose object it is; empty for one that is nobody's."""
     return SessionId(str(child(item, "metadata", "labels").get(labels.UUID_LABEL, "")))
 
 

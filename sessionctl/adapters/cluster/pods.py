@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from sessionctl.adapters.cluster.objects import child, condition, moment, whole
+from sessionctl.adapters.cluster.objects import child, condition, moment, session_id, whole
 from sessionctl.models import Container, Pod
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ def pod(item: JsonObject) -> Pod:
     return Pod(
         name=str(metadata.get("name", "")),
         created_at=moment(metadata.get("creationTimestamp")) or _LONG_AGO,
+        session_id=session_id(item),
         is_over=status.get("phase") in _OVER,
         ending="deletionTimestamp" in metadata,
         scheduled=bool(child(item, "spec").get("nodeName")),

@@ -1,0 +1,1 @@
+"""The Session API: HTTP in front of core (DESIGN 6)."""

@@ -1,0 +1,36 @@
+"""From what core knows to the shapes that leave us: the same for the command line and the HTTP API."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sessionctl.wire import SessionBody, SessionReport
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sessionctl.models import SessionView
+
+
+def report(view: SessionView, now: datetime) -> SessionReport:
+    """Translate a view into the shape that leaves sessionctl."""
+    return SessionReport(
+        uuid=view.session_id,
+        session=SessionBody(
+            user_id=view.owner.user_id,
+            tenant=view.owner.tenant,
+            profile=view.owner.profile,
+            status=view.status,
+            reason=view.reason,
+            url=view.url,
+            created_at=view.owner.created_at,
+            last_active=view.last_active,
+            deleted_at=view.deleted_at,
+            restorable_until=view.restorable_until,
+        ),
+        queue_length=view.queue_length,
+        replicas=view.replicas,
+        ready_replicas=view.ready_replicas,
+        timestamp=now,
+        notices=view.notices,
+    )

@@ -1,0 +1,23 @@
+"""The manager's own parts."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Loop(StrEnum):
+    """The manager's background loops."""
+
+    MIRROR = "mirror"
+    GATE = "gate"
+    SWEEP = "sweep"
+    RECONCILE = "reconcile"
+    LIFETIME = "lifetime"
+
+
+class Dependency(StrEnum):
+    """What the manager needs."""
+
+    REDIS = "redis"
+    CLUSTER = "cluster"
+    WATCH = "watch"

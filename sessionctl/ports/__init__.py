@@ -1,0 +1,35 @@
+"""What core needs of the world. Adapters implement these; nothing here knows how."""
+
+from __future__ import annotations
+
+from sessionctl.ports.cluster import Cluster, ClusterView
+from sessionctl.ports.store import (
+    AccessStore,
+    DemandStore,
+    EventStore,
+    GateStore,
+    MessageStore,
+    QuotaStore,
+    RecordStore,
+    Store,
+)
+from sessionctl.ports.world import ActivityProbe, Clock, Helm, KeySource, Metrics, ProfileRenderer
+
+__all__ = [
+    "AccessStore",
+    "ActivityProbe",
+    "Clock",
+    "Cluster",
+    "ClusterView",
+    "DemandStore",
+    "EventStore",
+    "GateStore",
+    "Helm",
+    "KeySource",
+    "MessageStore",
+    "Metrics",
+    "ProfileRenderer",
+    "QuotaStore",
+    "RecordStore",
+    "Store",
+]

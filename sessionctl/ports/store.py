@@ -1,0 +1,203 @@
+"""Redis: demand, records, the gate."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import timedelta
+
+    from sessionctl.models import (
+        Enqueued,
+        Epoch,
+        MessageOutcome,
+        Queue,
+        RateLimit,
+        Record,
+        ReleaseOutcome,
+        Remembered,
+        SessionEvent,
+        SessionId,
+        StoredEvent,
+        WaitingMessage,
+        Woken,
+        Workspace,
+    )
+
+
+class DemandStore(Protocol):
+    """The demand list of DESIGN 5: each method is one atomic script; all raise StoreError."""
+
+    async def wake(self, session_id: SessionId) -> Woken:
+        """Put ``awake`` in the list; raises NotFoundError without a record and ConflictError with a tombstone."""
+        ...
+
+    async def touch(self, session_id: SessionId, age: timedelta) -> Woken:
+        """As wake, for activity ``age`` ago; only for a session whose Deployment is seen at 1."""
+        ...
+
+    async def enqueue(self, session_id: SessionId, message_id: str, message: str, max_waiting: int) -> Enqueued:
+        """Wake, and append the message once per message id."""
+        ...
+
+    async def release(self, session_id: SessionId, release_after: timedelta, *, force: bool) -> ReleaseOutcome:
+        """Take the session's own demand away if nobody works."""
+        ...
+
+    async def give_up(self, session_id: SessionId, woken_at: int) -> ReleaseOutcome:
+        """Take all demand but waiting chats away, because the pod does not start.
+
+        Answers ``active`` when the record's ``woken_at`` is another: somebody woke the session since it was read.
+        """
+        ...
+
+    async def get_time(self) -> int:
+        """Read the clock of Redis, in milliseconds since the epoch."""
+        ...
+
+    async def get_queue(self, session_id: SessionId) -> Queue:
+        """Say what the list holds."""
+        ...
+
+    async def list_demanded(self, session_ids: Sequence[SessionId]) -> Sequence[SessionId]:
+        """Return those whose list is not empty."""
+        ...
+
+
+class RecordStore(Protocol):
+    """``session:<uuid>``, the index of users, and tombstones; all raise StoreError."""
+
+    async def get_record(self, session_id: SessionId) -> Record | None:
+        """Read one record."""
+        ...
+
+    async def get_idle_times(self, session_ids: Sequence[SessionId]) -> Sequence[timedelta | None]:
+        """Return the age of each session's last activity by the clock of Redis; None without a record."""
+        ...
+
+    async def ensure_record(self, workspace: Workspace) -> bool:
+        """Write the record if there is none; False when a tombstone forbids it."""
+        ...
+
+    async def list_record_ids(self) -> Sequence[SessionId]:
+        """Return the sessions that have a record."""
+        ...
+
+    async def bury(self, session_id: SessionId, owner_tenant: str, owner_user: str, retention: timedelta) -> None:
+        """Write the tombstone and remove record, demand and index entry in one step."""
+        ...
+
+    async def unbury(self, workspace: Workspace) -> None:
+        """Remove the tombstone and write the record in one step."""
+        ...
+
+
+class GateStore(Protocol):
+    """Whose demand has been restored, and KEDA's access (DESIGN 5, the gate); all raise StoreError."""
+
+    async def get_epoch(self) -> Epoch:
+        """Read the epoch and the run id of the Redis that answers."""
+        ...
+
+    async def admit_keda(self) -> bool:
+        """Switch KEDA's user on if the gate is open, in one transaction, on one connection, without retry."""
+        ...
+
+    async def shut_out_keda(self) -> None:
+        """Switch KEDA's user off and end its connections."""
+        ...
+
+    async def begin_restore(self, run_id: str) -> str | None:
+        """Set or join the token of this run's restore; None when Redis restarted meanwhile."""
+        ...
+
+    async def restore(self, token: str, workspace: Workspace) -> bool:
+        """Write one session's record, and its demand if it is awake; False when the token is no longer current."""
+        ...
+
+    async def open_gate(self, token: str) -> bool:
+        """Replace the token by the run id; False when it is no longer current."""
+        ...
+
+
+class EventStore(Protocol):
+    """``events:<uuid>``: what happened to a session, in order; all raise StoreError."""
+
+    async def append_event(self, event: SessionEvent) -> str | None:
+        """Append one event and return its id; None when an event of its kind with the same ``once`` is there already.
+
+        The stream is capped by length and by bytes; it outlives a delete by the retention time.
+        """
+        ...
+
+    async def list_events(self, session_id: SessionId, after: str | None, limit: int) -> Sequence[StoredEvent]:
+        """Return the events after one id (None: from the oldest there is), oldest first."""
+        ...
+
+    async def wait_events(self, after: Mapping[SessionId, str], patience: timedelta) -> Sequence[StoredEvent]:
+        """Return what comes after these ids, of any of these sessions; empty when nothing comes in time.
+
+        One blocking read on a connection of its own, however many sessions.
+        """
+        ...
+
+
+class MessageStore(Protocol):
+    """Chats that wait in the demand list; all raise StoreError."""
+
+    async def list_waiting(self, session_id: SessionId) -> Sequence[WaitingMessage]:
+        """Return the chats in the demand list, in order."""
+        ...
+
+    async def settle_waiting(self, session_id: SessionId, outcome: MessageOutcome, reason: str) -> Sequence[str]:
+        """Take all chats off the list, each with its one outcome as an event, in one step; returns their ids."""
+        ...
+
+
+class AccessStore(Protocol):
+    """What expires by itself: rate limits, idempotency keys, one-time codes; all raise StoreError."""
+
+    async def take(self, limits: Sequence[RateLimit]) -> timedelta | None:
+        """Take one token of each limit (GCRA) or of none; returns how long to wait when one of them is used up."""
+        ...
+
+    async def remember(self, key: str, fingerprint: str, value: str, lifetime: timedelta) -> Remembered:
+        """Bind ``value`` and the request's fingerprint to an idempotency key, unless it is bound already."""
+        ...
+
+    async def put_code(self, code: str, session_id: SessionId, lifetime: timedelta) -> None:
+        """Keep a one-time login code; stored hashed."""
+        ...
+
+    async def take_code(self, code: str) -> SessionId | None:
+        """Use a one-time login code; None when it was used, has expired or never was."""
+        ...
+
+    async def get_token_epoch(self, session_id: SessionId) -> int:
+        """Return the number that a session's tokens must carry; 0 when none was ever revoked."""
+        ...
+
+    async def revoke_tokens(self, session_id: SessionId) -> int:
+        """Make every token of the session invalid; returns the new epoch."""
+        ...
+
+
+class QuotaStore(Protocol):
+    """How many sessions a user may have; raises StoreError."""
+
+    async def reserve_session(self, session_id: SessionId, owner_tenant: str, owner_user: str, limit: int) -> bool:
+        """Count the session in its user's index before it is made; False when the user has as many as allowed.
+
+        Atomic: of calls at the same moment no more than allowed succeed. A reservation whose session was never made
+        ends by itself.
+        """
+        ...
+
+    async def cancel_reservation(self, session_id: SessionId, owner_tenant: str, owner_user: str) -> None:
+        """Take a reservation back whose session was not made."""
+        ...
+
+
+class Store(DemandStore, RecordStore, GateStore, EventStore, MessageStore, AccessStore, QuotaStore, Protocol):
+    """All of Redis."""
