@@ -122,9 +122,11 @@ class KubernetesCluster:
         selector = f"involvedObject.kind={kind},involvedObject.name={name}"
         return pods.newest_trouble(objects.items(await self._client.get(self._events, fieldSelector=selector)))
 
-    async def mark_workspace_deleted(self, session_id: SessionId, at: datetime, *, purge: bool) -> None:
+    async def mark_workspace_deleted(
+        self, session_id: SessionId, at: datetime, *, purge: bool, resource_version: str | None = None
+    ) -> None:
         """See ``ports.Cluster``."""
-        await self._mark_deleted("deployment", session_id, at, purge=purge)
+        await self._mark_deleted("deployment", session_id, at, purge=purge, resource_version=resource_version)
 
     async def find_volume(self, session_id: SessionId) -> Volume | None:
         """See ``ports.Cluster``."""
@@ -177,16 +179,26 @@ class KubernetesCluster:
             found += [f"{kind}/{objects.child(item, 'metadata').get('name')}" for item in objects.items(listing)]
         return found
 
-    async def _mark_deleted(self, kind: str, session_id: SessionId, at: datetime, *, purge: bool) -> None:
+    async def _mark_deleted(
+        self, kind: str, session_id: SessionId, at: datetime, *, purge: bool, resource_version: str | None = None
+    ) -> None:
         marks: dict[str, str | None] = {labels.DELETED_AT: at.isoformat()}
         if purge:
             marks[labels.PURGE] = "true"
-        await self._annotate(kind, session_id, marks)
+        await self._annotate(kind, session_id, marks, resource_version)
 
-    async def _annotate(self, kind: str, session_id: SessionId, annotations: Mapping[str, str | None]) -> None:
+    async def _annotate(
+        self,
+        kind: str,
+        session_id: SessionId,
+        annotations: Mapping[str, str | None],
+        resource_version: str | None = None,
+    ) -> None:
+        condition = {} if resource_version is None else {"resourceVersion": resource_version}
         try:
             await self._client.merge_patch(
-                self._path(kind, labels.object_name(session_id)), {"metadata": {"annotations": dict(annotations)}}
+                self._path(kind, labels.object_name(session_id)),
+                {"metadata": {"annotations": dict(annotations), **condition}},
             )
         except NotFoundError:
             return
