@@ -38,7 +38,7 @@ class DemandStore(Protocol):
         ...
 
     async def enqueue(self, session_id: SessionId, message_id: str, message: str, max_waiting: int) -> Enqueued:
-        """Wake, and append the message once per message id."""
+        """Wake, append the message once per message id, and its event with it."""
         ...
 
     async def release(self, session_id: SessionId, release_after: timedelta, *, force: bool) -> ReleaseOutcome:
@@ -89,7 +89,7 @@ class RecordStore(Protocol):
         ...
 
     async def bury(self, session_id: SessionId, owner_tenant: str, owner_user: str, retention: timedelta) -> None:
-        """Write the tombstone and remove record, demand and index entry in one step."""
+        """Write the tombstone and remove record, demand and index entry in one step; waiting chats are cancelled."""
         ...
 
     async def bury_unwanted(
@@ -149,7 +149,10 @@ class EventStore(Protocol):
         ...
 
     async def list_events(self, session_id: SessionId, after: str | None, limit: int) -> Sequence[StoredEvent]:
-        """Return the events after one id (None: from the oldest there is), oldest first."""
+        """Return the events after one id (None: from the oldest there is), oldest first.
+
+        Fewer than ``limit``, or none, only when there are no more. Raises InvalidRequestError for what is no id.
+        """
         ...
 
     async def wait_events(self, after: Mapping[SessionId, str], patience: timedelta) -> Sequence[StoredEvent]:
@@ -170,10 +173,10 @@ class MessageStore(Protocol):
     async def settle_waiting(
         self, session_id: SessionId, outcome: MessageOutcome, reason: str, woken_at: int | None = None
     ) -> Sequence[str]:
-        """Take all chats off the list, each with its one outcome as an event, in one step; returns their ids.
+        """Take all chats off the list, each with its one outcome as an event, in one step.
 
-        With ``woken_at``, does nothing when the record's is another, because somebody has woken the session since it
-        was read, nor while the gate is closed.
+        Returns the ids of those that had no outcome before. With ``woken_at``, does nothing when the record's is
+        another, because somebody has woken the session since it was read, nor while the gate is closed.
         """
         ...
 
@@ -198,7 +201,11 @@ class AccessStore(Protocol):
         ...
 
     async def get_token_epoch(self, session_id: SessionId) -> int:
-        """Return the number that a session's tokens must carry; 0 when none was ever revoked."""
+        """Return the number that a session's valid tokens carry.
+
+        Larger than that of every token from before a revocation, and from before Redis lost the session's record.
+        Without a record it is a number that no token carries; rebuild the record before a token is issued.
+        """
         ...
 
     async def revoke_tokens(self, session_id: SessionId) -> int:
@@ -210,7 +217,7 @@ class QuotaStore(Protocol):
     """How many sessions a user may have; raises StoreError."""
 
     async def reserve_session(self, session_id: SessionId, owner_tenant: str, owner_user: str, limit: int) -> bool:
-        """Count the session in its user's index before it is made; False when the user has as many as allowed.
+        """Count the session in its user's index before it is made; False when the user has ``limit`` (0: no limit).
 
         Atomic: of calls at the same moment no more than allowed succeed. A reservation whose session was never made
         ends by itself.
