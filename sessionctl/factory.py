@@ -307,7 +307,7 @@ async def _assemble(
         settings=settings,
         platform=platform,
         cluster=KubernetesCluster(client, platform.sessions_namespace),
-        store=RedisStore(endpoint, route),
+        store=RedisStore(endpoint, route, settings.events),
         reader=reader,
         progress=progress,
         client=client,

@@ -51,7 +51,7 @@ class Table:
         for key in sorted(cast("list[bytes]", self.admin.keys())):
             kind = cast("bytes", self.admin.type(key))
             if kind == b"hash":
-                moments = {b"last_active", b"released_at", b"woken_at"}
+                moments = {b"last_active", b"released_at", b"woken_at", b"token_epoch"}
                 record = cast("dict[bytes, bytes]", self.admin.hgetall(key))
                 found[key] = {name: b"*" if name in moments else value for name, value in record.items()}
             elif kind == b"list":
