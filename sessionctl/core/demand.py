@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from sessionctl.core.journal import Journal
+    from sessionctl.core.quotas import Quotas
     from sessionctl.models import SessionId, Woken, Workspace
     from sessionctl.ports import Clock, Cluster, Store
 
@@ -33,18 +34,20 @@ def deleted_session(session_id: SessionId) -> ConflictError:
 class DemandService:
     """Changes whether one session should be awake."""
 
-    def __init__(self, cluster: Cluster, store: Store, clock: Clock, journal: Journal) -> None:
+    def __init__(self, cluster: Cluster, store: Store, clock: Clock, journal: Journal, quotas: Quotas | None = None) -> None:
         self._cluster = cluster
         self._store = store
         self._clock = clock
         self._journal = journal
+        self._quotas = quotas
 
     async def wake(self, session_id: SessionId) -> str | None:
         """Wake the session; idempotent.
 
         Returns None, or a sentence when the cluster did not take the patch: the demand is stored, and KEDA or the
-        watch guard wakes the session. Raises NotFoundError, ConflictError (deleted) and StoreError.
+        watch guard wakes the session. Raises NotFoundError, ConflictError (deleted), QuotaExceededError and StoreError.
         """
+        await self._admit(session_id)
         return (await self._wake(session_id))[1]
 
     async def meet_demand(self, workspace: Workspace) -> bool:
@@ -54,6 +57,11 @@ class DemandService:
         """
         patched, _ = await self._wake(workspace.session_id, guard=workspace)
         return patched
+
+    async def _admit(self, session_id: SessionId) -> None:
+        """Raise QuotaExceededError before anything is stored: demand that is stored is met."""
+        if self._quotas is not None:
+            await self._quotas.admit_wake(session_id)
 
     async def _wake(self, session_id: SessionId, guard: Workspace | None = None) -> tuple[bool, str | None]:
         woken = await self._with_record(session_id, lambda: self._store.wake(session_id))
@@ -98,7 +106,7 @@ class DemandService:
             self._journal.note(session_id, EventKind.SLEPT, "asked for")
             return
         # The release above may have taken the demand of whoever woke it: a running pod must not be left without.
-        await self.wake(session_id)
+        await self._wake(session_id)
         msg = f"session {session_id} was woken or changed meanwhile"
         raise ConflictError(msg, hint=f"If it should sleep all the same: sessionctl sleep {session_id}")
 

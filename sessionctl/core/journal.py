@@ -12,6 +12,8 @@ from sessionctl.errors import SessionctlError
 from sessionctl.models import SessionEvent
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sessionctl.models import EventKind, SessionId
     from sessionctl.ports import EventStore, Metrics
 
@@ -24,9 +26,16 @@ LAST_PATIENCE_SECONDS: Final = 1.0
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class _Note:
+    event: SessionEvent
+    counted: bool
+    then: Callable[[str], None] | None
+
+
 @dataclass
 class _Lane:
-    waiting: deque[tuple[SessionEvent, bool]] = field(default_factory=deque)
+    waiting: deque[_Note] = field(default_factory=deque)
     worker: asyncio.Task[None] | None = None
 
 
@@ -39,17 +48,25 @@ class Journal:
         self._lanes = [_Lane() for _ in range(LANES)]
 
     def note(
-        self, session_id: SessionId, kind: EventKind, detail: str = "", *, once: str = "", counted: bool = True
+        self,
+        session_id: SessionId,
+        kind: EventKind,
+        detail: str = "",
+        *,
+        once: str = "",
+        counted: bool = True,
+        then: Callable[[str], None] | None = None,
     ) -> None:
-        """Record one event soon; returns at once.
+        """Record one event soon; returns at once, for whoever must not wait.
 
-        For whoever must not wait. ``counted`` is False where many events are one in the metrics.
+        ``counted`` is False where many events are one in the metrics. ``then`` is called with the event's id if it was
+        written, and not before.
         """
         lane = self._lanes[hash(session_id) % LANES]
         if len(lane.waiting) >= LONGEST_LANE:
             self._count(kind, counted=counted)
             return
-        lane.waiting.append((SessionEvent(session_id, kind, detail, once=once), counted))
+        lane.waiting.append(_Note(SessionEvent(session_id, kind, detail, once=once), counted, then))
         if lane.worker is None or lane.worker.done():
             lane.worker = asyncio.create_task(self._empty(lane))
 
@@ -78,9 +95,12 @@ class Journal:
 
     async def _empty(self, lane: _Lane) -> None:
         while lane.waiting:
-            event, counted = lane.waiting.popleft()
+            note = lane.waiting.popleft()
+            event = note.event
             try:
-                await self._write(event, counted=counted)
+                event_id = await self._write(event, counted=note.counted)
+                if event_id is not None and note.then is not None:
+                    note.then(event_id)
             except Exception:
                 # The next ones are written all the same, and whoever noted this one is long gone.
                 _log.exception("the event %s is not recorded", event.kind, extra={"session": event.session_id})

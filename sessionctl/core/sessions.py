@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from sessionctl.core.journal import Journal
+    from sessionctl.core.quotas import Quotas
     from sessionctl.core.releases import ReleaseService
     from sessionctl.core.waiting import Waiter
     from sessionctl.models import JsonObject, SessionId, Volume
@@ -58,6 +60,7 @@ class SessionService:
         clock: Clock,
         retention: timedelta,
         progress: Callable[[str], None],
+        quotas: Quotas | None = None,
     ) -> None:
         self._cluster = cluster
         self._store = store
@@ -67,12 +70,13 @@ class SessionService:
         self._clock = clock
         self._retention = retention
         self._progress = progress
+        self._quotas = quotas
 
     async def create(self, request: NewSession) -> MadeSession:
         """Make a session, asleep; with a given id the call may be repeated.
 
         Raises NotFoundError (profile), ConflictError (the id belongs to somebody else, or somebody is making it),
-        InvalidRequestError (values), HelmError, ClusterError and StoreError; after any of them nothing is left of what
+        QuotaExceededError, InvalidRequestError (values), HelmError, ClusterError and StoreError; after any of them nothing is left of what
         this call made.
         """
         session_id = request.session_id or new_session_id()
@@ -81,8 +85,9 @@ class SessionService:
             return present
         values = self._releases.values_for(session_id, owner)
         await self._releases.check_helm()
-        self._progress("installing the release")
-        await self._install(session_id, owner, values)
+        async with self._quotas.making(session_id, owner) if self._quotas else nullcontext():
+            self._progress("installing the release")
+            await self._install(session_id, owner, values)
         self._progress("writing the record")
         try:
             await self._write_record(session_id, owner)
