@@ -7,8 +7,10 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from sessionctl.errors import ForbiddenError
+from sessionctl.models import EventKind
 
 if TYPE_CHECKING:
+    from sessionctl.core.journal import Journal
     from sessionctl.models import Workspace
     from sessionctl.ports import Cluster, GateStore
 
@@ -20,9 +22,10 @@ _log = logging.getLogger(__name__)
 class Gate:
     """Opens the gate and keeps KEDA's Redis user on or off; every replica may run it at once."""
 
-    def __init__(self, cluster: Cluster, store: GateStore) -> None:
+    def __init__(self, cluster: Cluster, store: GateStore, journal: Journal) -> None:
         self._cluster = cluster
         self._store = store
+        self._journal = journal
         self._powerless = False
 
     async def check(self) -> bool:
@@ -59,6 +62,12 @@ class Gate:
         if not all(done) or not await self._store.open_gate(token):
             return False
         _log.warning("demand restored after a restart or loss of Redis", extra={"sessions": len(done)})
+        # One restore is one in the metrics; whoever sleeps was not touched by it, and there are thousands of them.
+        self._journal.count(EventKind.DEMAND_RESTORED)
+        for workspace in workspaces:
+            if workspace.replicas and workspace.deleted_at is None:
+                detail = "Redis had forgotten it"
+                self._journal.note(workspace.session_id, EventKind.DEMAND_RESTORED, detail, counted=False)
         return True
 
     def _warn(self, error: ForbiddenError) -> None:

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Final
 from sessionctl.core.demand import deleted_session, unknown_session
 from sessionctl.core.identity import new_session_id
 from sessionctl.errors import ConflictError, NotFoundError, SessionctlError, StoreError
-from sessionctl.models import Owner, ReleaseStatus, Workspace
+from sessionctl.models import EventKind, Owner, ReleaseStatus, Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
+    from sessionctl.core.journal import Journal
     from sessionctl.core.releases import ReleaseService
     from sessionctl.core.waiting import Waiter
     from sessionctl.models import JsonObject, SessionId, Volume
@@ -52,6 +54,7 @@ class SessionService:
         store: Store,
         releases: ReleaseService,
         waiter: Waiter,
+        journal: Journal,
         clock: Clock,
         retention: timedelta,
         progress: Callable[[str], None],
@@ -60,6 +63,7 @@ class SessionService:
         self._store = store
         self._releases = releases
         self._waiter = waiter
+        self._journal = journal
         self._clock = clock
         self._retention = retention
         self._progress = progress
@@ -85,6 +89,8 @@ class SessionService:
         except StoreError as error:
             # The session is complete in the cluster; the record is rebuilt at its first use.
             self._progress(f"the record is written at the first use ({error.message})")
+        # After the record, on its connection: nobody waits for it, and it costs no connection of its own.
+        self._journal.note(session_id, EventKind.CREATED, f"of profile {owner.profile}")
         return MadeSession(session_id, owner)
 
     async def _write_record(self, session_id: SessionId, owner: Owner) -> None:
@@ -149,10 +155,13 @@ class SessionService:
             raise ConflictError(msg, hint="Try again in a moment; after an interruption run: sessionctl reconcile")
         return MadeSession(session_id, present.owner)
 
-    async def delete(self, session_id: SessionId, *, purge: bool) -> Volume | None:
+    async def delete(
+        self, session_id: SessionId, *, purge: bool, kind: EventKind = EventKind.DELETED
+    ) -> Volume | None:
         """Delete a session; its volume stays for the retention time unless ``purge``. Idempotent.
 
-        Returns the volume that is kept. Raises NotFoundError for a session of which nothing is left.
+        Returns the volume that is kept. ``kind`` is how its history calls it. Raises NotFoundError for a session of
+        which nothing is left.
         """
         workspace = await self._cluster.find_workspace(session_id)
         volume = await self._cluster.find_volume(session_id)
@@ -168,10 +177,18 @@ class SessionService:
         if volume is not None:
             at = volume.deleted_at or at
             await self._cluster.mark_volume_deleted(session_id, at, purge=purge)
-        await self.finish_delete(session_id, present.owner, purge=purge)
+        await self.finish_delete(session_id, present.owner, at, purge=purge, kind=kind)
         return None if purge else volume
 
-    async def finish_delete(self, session_id: SessionId, owner: Owner, *, purge: bool) -> None:
+    async def finish_delete(
+        self,
+        session_id: SessionId,
+        owner: Owner,
+        deleted_at: datetime,
+        *,
+        purge: bool,
+        kind: EventKind = EventKind.DELETED,
+    ) -> None:
         """Do what follows the marks; every step may be repeated."""
         await self._store.bury(session_id, owner.tenant, owner.user_id, PURGED_TOMBSTONE if purge else self._retention)
         self._progress("uninstalling the release")
@@ -179,6 +196,8 @@ class SessionService:
         if purge:
             self._progress("removing the volume")
             await self._cluster.remove_volume(session_id)
+        detail = "its files are gone for good" if purge else "its files are kept"
+        self._journal.note(session_id, kind, detail, once=f"{deleted_at.isoformat()}/{purge}")
 
     async def restore(self, session_id: SessionId) -> None:
         """Undo a delete within its retention: same id, same files, asleep. Idempotent.
@@ -230,3 +249,4 @@ class SessionService:
         self._progress("writing the record")
         await self._store.unbury(workspace)
         await self._cluster.clear_volume_deleted(session_id)
+        self._journal.note(session_id, EventKind.RESTORED, once=workspace.resource_version)
