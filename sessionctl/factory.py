@@ -29,13 +29,14 @@ if TYPE_CHECKING:
     from sessionctl.adapters.store.redis_store import RedisStore
     from sessionctl.core.demand import DemandService
     from sessionctl.core.loop import SweepLoop
+    from sessionctl.core.mirror import Mirror
     from sessionctl.core.reconcile import Reconciler
     from sessionctl.core.releases import ReleaseService
     from sessionctl.core.sessions import SessionService
     from sessionctl.core.views import ViewService
     from sessionctl.core.waiting import Waiter
     from sessionctl.models import JsonObject, SessionId
-    from sessionctl.ports import ActivityProbe
+    from sessionctl.ports import ActivityProbe, ClusterView, Metrics
     from sessionctl.settings import Platform, PlatformRedis, Settings
 
 
@@ -109,12 +110,27 @@ class Factory:
 
         return DemandService(self.cluster, self.store, self.clock)
 
-    def create_view_service(self) -> ViewService:
-        """Status and list."""
+    @cached_property
+    def metrics(self) -> Metrics:
+        """Counts and measures."""
+        from sessionctl.adapters.metrics import NoMetrics
+
+        return NoMetrics()
+
+    @cached_property
+    def mirror(self) -> Mirror:
+        """The cluster in memory; it runs where ``Mirror.run`` does."""
+        from sessionctl.core.mirror import Mirror
+
+        return Mirror(self.cluster, self.clock, self.metrics)
+
+    def create_view_service(self, view: ClusterView | None = None) -> ViewService:
+        """Status and list, of the cluster itself or of a view of it."""
         from sessionctl.core.views import ViewService
 
-        sessions = self.settings.sessions
-        return ViewService(self.cluster, self.store, sessions.domain, sessions.retention)
+        return ViewService(
+            view=view or self.cluster, live=self.cluster, store=self.store, settings=self.settings.sessions
+        )
 
     async def create_release_service(self) -> ReleaseService:
         """Helm releases; reads the platform key and the platform's profiles."""
@@ -205,6 +221,7 @@ class Factory:
         from sessionctl.core.gate import Gate
         from sessionctl.core.guard import WatchGuard
         from sessionctl.core.loop import SweepLoop
+        from sessionctl.core.rounds import Rounds
         from sessionctl.core.scalers import ScalerKeeper
         from sessionctl.core.starts import StartKeeper
         from sessionctl.core.sweeper import Sweeper
@@ -219,6 +236,7 @@ class Factory:
         )
         return SweepLoop(
             cluster=self.cluster,
+            mirror=self.mirror,
             gate=Gate(self.cluster, self.store),
             guard=WatchGuard(self.store, self.demand),
             starts=StartKeeper(
@@ -231,7 +249,7 @@ class Factory:
             ),
             sweeper=sweeper,
             keeper=ScalerKeeper(self.cluster, self.clock),
-            clock=self.clock,
+            rounds=Rounds(self.clock, self.metrics),
             settings=self.settings.sweep,
         )
 

@@ -51,7 +51,11 @@ from sessionctl.models.manager import (
 )
 from sessionctl.models.views import (
     Activity,
+    Holder,
+    HolderKind,
+    SessionPage,
     SessionView,
+    WhyView,
 )
 
 __all__ = [
@@ -64,6 +68,8 @@ __all__ = [
     "Enqueued",
     "Epoch",
     "EventKind",
+    "Holder",
+    "HolderKind",
     "JsonObject",
     "JsonValue",
     "Loop",
@@ -83,6 +89,7 @@ __all__ = [
     "Scope",
     "SessionEvent",
     "SessionId",
+    "SessionPage",
     "SessionStatus",
     "SessionView",
     "StoredEvent",
@@ -90,6 +97,7 @@ __all__ = [
     "Volume",
     "WaitingMessage",
     "WatchEvent",
+    "WhyView",
     "Woken",
     "Workspace",
 ]
