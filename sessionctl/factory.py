@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sessionctl.adapters.store.connection import Route
     from sessionctl.adapters.store.redis_store import RedisStore
     from sessionctl.core.demand import DemandService
+    from sessionctl.core.events import EventHub
     from sessionctl.core.loop import SweepLoop
     from sessionctl.core.reconcile import Reconciler
     from sessionctl.core.releases import ReleaseService
@@ -153,6 +154,12 @@ class Factory:
             progress=self.progress,
         )
 
+    def create_event_hub(self) -> EventHub:
+        """Whoever listens to sessions; one for the whole process."""
+        from sessionctl.core.events import EventHub
+
+        return EventHub(self.store, self.clock)
+
     def create_waiter(self) -> Waiter:
         """Waiting for the cluster."""
         from sessionctl.core.waiting import Waiter
@@ -204,7 +211,8 @@ class Factory:
         """Gate, watch guard, start keeper, sweeper and scaler keeper."""
         from sessionctl.core.gate import Gate
         from sessionctl.core.guard import WatchGuard
-        from sessionctl.core.loop import SweepLoop
+        from sessionctl.core.events import EventHub
+    from sessionctl.core.loop import SweepLoop
         from sessionctl.core.scalers import ScalerKeeper
         from sessionctl.core.starts import StartKeeper
         from sessionctl.core.sweeper import Sweeper
