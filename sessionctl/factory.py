@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sessionctl.adapters.store.connection import Route
     from sessionctl.adapters.store.redis_store import RedisStore
     from sessionctl.core.demand import DemandService
+    from sessionctl.core.events import EventHub
     from sessionctl.core.loop import SweepLoop
     from sessionctl.core.mirror import Mirror
     from sessionctl.core.reconcile import Reconciler
@@ -168,6 +169,12 @@ class Factory:
             retention=self.settings.sessions.retention,
             progress=self.progress,
         )
+
+    def create_event_hub(self) -> EventHub:
+        """Whoever listens to sessions; one for the whole process."""
+        from sessionctl.core.events import EventHub
+
+        return EventHub(self.store, self.clock)
 
     def create_waiter(self) -> Waiter:
         """Waiting for the cluster."""

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from sessionctl.models import (
         Enqueued,
         Epoch,
+        EventPage,
         MessageOutcome,
         Queue,
         RateLimit,
@@ -153,6 +154,10 @@ class EventStore(Protocol):
 
         Fewer than ``limit``, or none, only when there are no more. Raises InvalidRequestError for what is no id.
         """
+        ...
+
+    async def read_events(self, session_id: SessionId, after: str, limit: int) -> EventPage:
+        """Return the next page after one id, and where the stream stands; for whoever follows it."""
         ...
 
     async def wait_events(self, after: Mapping[SessionId, str], patience: timedelta) -> Sequence[StoredEvent]:
