@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
+from sessionctl.core.cursors import cursor_after, parse_cursor, position
 from sessionctl.core.demand import unknown_session
-from sessionctl.core.paging import cursor_after, parse_cursor, position
 from sessionctl.core.startup import look_up
 from sessionctl.core.status import derive, waiting
 from sessionctl.errors import ClusterError, ForbiddenError, SessionctlError, StoreError, UnavailableError
