@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from sessionctl.core.demand import DemandService
     from sessionctl.core.keyadmin import KeyAdmin
     from sessionctl.core.keys import KeyKeeper, KeyRing
+    from sessionctl.core.events import EventHub
     from sessionctl.core.loop import SweepLoop
     from sessionctl.core.reconcile import Reconciler
     from sessionctl.core.releases import ReleaseService
@@ -187,6 +188,12 @@ class Factory:
         keys = [secret.value("key"), secret.find("previous-key")]
         return TokenService([key for key in keys if key], self.store, self.clock, self.settings.api.token_lifetime)
 
+    def create_event_hub(self) -> EventHub:
+        """Whoever listens to sessions; one for the whole process."""
+        from sessionctl.core.events import EventHub
+
+        return EventHub(self.store, self.clock)
+
     def create_waiter(self) -> Waiter:
         """Waiting for the cluster."""
         from sessionctl.core.waiting import Waiter
@@ -238,7 +245,8 @@ class Factory:
         """Gate, watch guard, start keeper, sweeper and scaler keeper."""
         from sessionctl.core.gate import Gate
         from sessionctl.core.guard import WatchGuard
-        from sessionctl.core.loop import SweepLoop
+        from sessionctl.core.events import EventHub
+    from sessionctl.core.loop import SweepLoop
         from sessionctl.core.scalers import ScalerKeeper
         from sessionctl.core.starts import StartKeeper
         from sessionctl.core.sweeper import Sweeper
@@ -341,7 +349,7 @@ async def _assemble(
         settings=settings,
         platform=platform,
         cluster=KubernetesCluster(client, platform.sessions_namespace),
-        store=RedisStore(endpoint, route),
+        store=RedisStore(endpoint, route, settings.events),
         reader=reader,
         progress=progress,
         client=client,
