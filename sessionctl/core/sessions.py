@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from sessionctl.core.demand import deleted_session, unknown_session
 from sessionctl.core.identity import new_session_id
-from sessionctl.errors import ConflictError, NotFoundError, SessionctlError, StoreError
+from sessionctl.errors import ConflictError, InProgressError, NotFoundError, SessionctlError, StoreError
 from sessionctl.models import EventKind, Owner, ReleaseStatus, Workspace
 
 if TYPE_CHECKING:
@@ -76,8 +76,8 @@ class SessionService:
         """Make a session, asleep; with a given id the call may be repeated.
 
         Raises NotFoundError (profile), ConflictError (the id belongs to somebody else, or somebody is making it),
-        QuotaExceededError, InvalidRequestError (values), HelmError, ClusterError and StoreError; after any of them nothing is left of what
-        this call made.
+        QuotaExceededError, InvalidRequestError (values), HelmError, ClusterError and StoreError; after any of them
+        nothing is left of what this call made.
         """
         session_id = request.session_id or new_session_id()
         owner = Owner(request.user_id, request.tenant, request.profile, self._clock.now())
@@ -157,12 +157,10 @@ class SessionService:
         release = await self._releases.find(session_id)
         if workspace is None or release is None or release.status is not ReleaseStatus.DEPLOYED:
             msg = f"session {session_id} is being made, or its making was cut off"
-            raise ConflictError(msg, hint="Try again in a moment; after an interruption run: sessionctl reconcile")
+            raise InProgressError(msg, hint="Try again in a moment; after an interruption run: sessionctl reconcile")
         return MadeSession(session_id, present.owner)
 
-    async def delete(
-        self, session_id: SessionId, *, purge: bool, kind: EventKind = EventKind.DELETED
-    ) -> Volume | None:
+    async def delete(self, session_id: SessionId, *, purge: bool, kind: EventKind = EventKind.DELETED) -> Volume | None:
         """Delete a session; its volume stays for the retention time unless ``purge``. Idempotent.
 
         Returns the volume that is kept. ``kind`` is how its history calls it. Raises NotFoundError for a session of
