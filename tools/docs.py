@@ -1,4 +1,4 @@
-"""`python -m tools.docs [--check]`: write docs/reference/cli.md from the command line's own help."""
+"""`python -m tools.docs [--check]`: write docs/reference/cli.md from the command line's own help, and metrics.md."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import typer.main
 from typer.core import TyperGroup
 
 from sessionctl.cli.app import app
+from tools import metrics_page
 from tools.pins import ROOT
 
 if TYPE_CHECKING:
@@ -61,15 +62,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.docs", description=__doc__)
     parser.add_argument("--check", action="store_true", help="only say whether the page is current")
     arguments = parser.parse_args()
-    text = render()
-    if arguments.check:
-        if PAGE.is_file() and PAGE.read_text() == text:
-            return 0
-        sys.stderr.write(f"error: {PAGE.relative_to(ROOT)} is not current; run: python -m tools.docs\n")
-        return 1
-    PAGE.parent.mkdir(parents=True, exist_ok=True)
-    PAGE.write_text(text)
-    return 0
+    stale = []
+    for page, text in ((PAGE, render()), (metrics_page.PAGE, metrics_page.render())):
+        if page.is_file() and page.read_text() == text:
+            continue
+        if arguments.check:
+            stale.append(page)
+        else:
+            page.parent.mkdir(parents=True, exist_ok=True)
+            page.write_text(text)
+    for page in stale:
+        sys.stderr.write(f"error: {page.relative_to(ROOT)} is not current; run: python -m tools.docs\n")
+    return 1 if stale else 0
 
 
 if __name__ == "__main__":

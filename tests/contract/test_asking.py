@@ -195,7 +195,7 @@ class TestWhenItIsTime:
         room.last_active(HOUR_MS + 1000)
         await room.tick()
         assert room.bed.slept == [SESSION]
-        assert "put to sleep: the agent has not answered for longer" in caplog.text
+        assert "put to sleep: its agent has not answered for idle.unknownLimit" in caplog.text
 
     async def test_silence_that_ends_is_told_and_the_next_one_again(
         self, room: Room, caplog: pytest.LogCaptureFixture
