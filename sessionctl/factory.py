@@ -28,11 +28,16 @@ if TYPE_CHECKING:
     from sessionctl.adapters.store.connection import Route
     from sessionctl.adapters.store.redis_store import RedisStore
     from sessionctl.core.demand import DemandService
+    from sessionctl.core.events import EventHub
+    from sessionctl.core.journal import Journal
+    from sessionctl.core.keyadmin import KeyAdmin
+    from sessionctl.core.keys import KeyKeeper, KeyRing
     from sessionctl.core.loop import SweepLoop
     from sessionctl.core.mirror import Mirror
     from sessionctl.core.reconcile import Reconciler
     from sessionctl.core.releases import ReleaseService
     from sessionctl.core.sessions import SessionService
+    from sessionctl.core.tokens import TokenService
     from sessionctl.core.views import ViewService
     from sessionctl.core.waiting import Waiter
     from sessionctl.models import JsonObject, SessionId
@@ -108,7 +113,7 @@ class Factory:
         """Wake and sleep."""
         from sessionctl.core.demand import DemandService
 
-        return DemandService(self.cluster, self.store, self.clock)
+        return DemandService(self.cluster, self.store, self.clock, self.journal)
 
     @cached_property
     def metrics(self) -> Metrics:
@@ -116,6 +121,13 @@ class Factory:
         from sessionctl.adapters.metrics import NoMetrics
 
         return NoMetrics()
+
+    @cached_property
+    def journal(self) -> Journal:
+        """What happens to sessions."""
+        from sessionctl.core.journal import Journal
+
+        return Journal(self.store, self.metrics)
 
     @cached_property
     def mirror(self) -> Mirror:
@@ -164,10 +176,41 @@ class Factory:
             store=self.store,
             releases=releases,
             waiter=self.create_waiter(),
+            journal=self.journal,
             clock=self.clock,
             retention=self.settings.sessions.retention,
             progress=self.progress,
         )
+
+    def create_key_keeper(self, directory: str, ring: KeyRing) -> KeyKeeper:
+        """API keys, from a directory with a file each."""
+        from pathlib import Path
+
+        from sessionctl.adapters.keys import DirectoryKeySource
+        from sessionctl.core.keys import KeyKeeper, parse_entry
+
+        return KeyKeeper(DirectoryKeySource(Path(directory), parse_entry), ring, self.clock)
+
+    def create_key_admin(self) -> KeyAdmin:
+        """The Secret of the API keys."""
+        from sessionctl.adapters.cluster.keys import KeySecret
+        from sessionctl.core.keyadmin import KeyAdmin
+
+        return KeyAdmin(KeySecret(self.client, self.options.platform_namespace), self.clock)
+
+    async def create_token_service(self) -> TokenService:
+        """Session tokens; reads the platform key, and the one before it while it is being changed."""
+        from sessionctl.core.tokens import TokenService
+
+        secret = await self.reader.read_secret(self.platform.platform_key_secret)
+        keys = [secret.value("key"), secret.find("previous-key")]
+        return TokenService([key for key in keys if key], self.store, self.clock, self.settings.api.token_lifetime)
+
+    def create_event_hub(self) -> EventHub:
+        """Whoever listens to sessions; one for the whole process."""
+        from sessionctl.core.events import EventHub
+
+        return EventHub(self.store, self.clock)
 
     def create_waiter(self) -> Waiter:
         """Waiting for the cluster."""
@@ -186,6 +229,7 @@ class Factory:
             store=self.store,
             sessions=self._sessions(releases),
             releases=releases,
+            journal=self.journal,
             clock=self.clock,
             retention=self.settings.sessions.retention,
             progress=self.progress,
@@ -230,6 +274,7 @@ class Factory:
             cluster=self.cluster,
             store=self.store,
             demand=self.demand,
+            journal=self.journal,
             probe=await self.create_probe(),
             clock=self.clock,
             settings=self.settings.idle,
@@ -237,12 +282,13 @@ class Factory:
         return SweepLoop(
             cluster=self.cluster,
             mirror=self.mirror,
-            gate=Gate(self.cluster, self.store),
+            gate=Gate(self.cluster, self.store, self.journal, self.metrics),
             guard=WatchGuard(self.store, self.demand),
             starts=StartKeeper(
                 cluster=self.cluster,
                 store=self.store,
                 demand=self.demand,
+                journal=self.journal,
                 clock=self.clock,
                 start_timeout=self.settings.sessions.start_timeout,
                 idle=self.settings.idle,

@@ -40,7 +40,9 @@ from sessionctl.models.demand import (
     Woken,
 )
 from sessionctl.models.events import (
+    OLDEST_EVENT,
     EventKind,
+    EventPage,
     MessageOutcome,
     SessionEvent,
     StoredEvent,
@@ -59,6 +61,7 @@ from sessionctl.models.views import (
 )
 
 __all__ = [
+    "OLDEST_EVENT",
     "Activity",
     "ApiKey",
     "Caller",
@@ -68,6 +71,7 @@ __all__ = [
     "Enqueued",
     "Epoch",
     "EventKind",
+    "EventPage",
     "Holder",
     "HolderKind",
     "JsonObject",

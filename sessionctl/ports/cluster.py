@@ -94,8 +94,13 @@ class Cluster(ClusterView, Protocol):
         """Note that the session was awake once and forget a failure, without touching its replicas."""
         ...
 
-    async def mark_workspace_deleted(self, session_id: SessionId, at: datetime, *, purge: bool) -> None:
-        """Annotate the Deployment; does nothing when it is gone."""
+    async def mark_workspace_deleted(
+        self, session_id: SessionId, at: datetime, *, purge: bool, resource_version: str | None = None
+    ) -> None:
+        """Annotate the Deployment; does nothing when it is gone.
+
+        With a ``resource_version``, raises ConflictError when the object is no longer the one noted.
+        """
         ...
 
     async def mark_volume_deleted(self, session_id: SessionId, at: datetime, *, purge: bool) -> None:

@@ -119,9 +119,11 @@ class KubernetesCluster:
         found, _ = await read_all(self._client, self._events, pods.trouble, fieldSelector=selector)
         return max(found, key=lambda trouble: trouble.order).text if found else None
 
-    async def mark_workspace_deleted(self, session_id: SessionId, at: datetime, *, purge: bool) -> None:
+    async def mark_workspace_deleted(
+        self, session_id: SessionId, at: datetime, *, purge: bool, resource_version: str | None = None
+    ) -> None:
         """See ``ports.Cluster``."""
-        await self._mark_deleted("deployment", session_id, at, purge=purge)
+        await self._mark_deleted("deployment", session_id, at, purge=purge, resource_version=resource_version)
 
     async def find_volume(self, session_id: SessionId) -> Volume | None:
         """See ``ports.Cluster``."""
@@ -176,16 +178,26 @@ class KubernetesCluster:
         found, _ = await read_all(self._client, self._path(kind), read, labelSelector=labels.WORKSPACE_SELECTOR)
         return found
 
-    async def _mark_deleted(self, kind: str, session_id: SessionId, at: datetime, *, purge: bool) -> None:
+    async def _mark_deleted(
+        self, kind: str, session_id: SessionId, at: datetime, *, purge: bool, resource_version: str | None = None
+    ) -> None:
         marks: dict[str, str | None] = {labels.DELETED_AT: at.isoformat()}
         if purge:
             marks[labels.PURGE] = "true"
-        await self._annotate(kind, session_id, marks)
+        await self._annotate(kind, session_id, marks, resource_version)
 
-    async def _annotate(self, kind: str, session_id: SessionId, annotations: Mapping[str, str | None]) -> None:
+    async def _annotate(
+        self,
+        kind: str,
+        session_id: SessionId,
+        annotations: Mapping[str, str | None],
+        resource_version: str | None = None,
+    ) -> None:
+        condition = {} if resource_version is None else {"resourceVersion": resource_version}
         try:
             await self._client.merge_patch(
-                self._path(kind, labels.object_name(session_id)), {"metadata": {"annotations": dict(annotations)}}
+                self._path(kind, labels.object_name(session_id)),
+                {"metadata": {"annotations": dict(annotations), **condition}},
             )
         except NotFoundError:
             return

@@ -12,7 +12,7 @@ from sessionctl.adapters.store import keys
 from sessionctl.adapters.store.base import StorePart
 from sessionctl.adapters.store.connection import REPLY_TIMEOUT_SECONDS, connect
 from sessionctl.errors import InvalidRequestError
-from sessionctl.models import EventKind, MessageOutcome, SessionId, StoredEvent
+from sessionctl.models import OLDEST_EVENT, EventKind, EventPage, MessageOutcome, StoredEvent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,11 +21,10 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
     from redis.typing import KeyT, StreamIdT
 
-    from sessionctl.models import SessionEvent
+    from sessionctl.models import SessionEvent, SessionId
 
     Entry = tuple[str, Mapping[str, str]]
 
-OLDEST: Final = "0-0"
 PAGE: Final = 64
 """How many events of one session one read returns: a long history must not keep the news of others waiting."""
 _EVENT_ID: Final = re.compile(r"\d{1,18}(-\d{1,18})?")
@@ -63,15 +62,26 @@ class RedisEvents(StorePart):
 
     async def list_events(self, session_id: SessionId, after: str | None, limit: int) -> Sequence[StoredEvent]:
         """See ``ports.EventStore``."""
-        at = _checked(after or OLDEST)
+        at = after or OLDEST_EVENT
         while True:
-            with self._translated():
-                reply = await self._client.xrange(keys.events(session_id), f"({at}", "+", limit)
-            entries = cast("list[Entry]", reply)
-            found = _decode_all(session_id, entries)
-            if found or len(entries) < limit:
-                return found
-            at = entries[-1][0]
+            page = await self.read_events(session_id, at, limit)
+            if page.events or page.last == at:
+                return page.events
+            at = page.last
+
+    async def read_events(self, session_id: SessionId, after: str, limit: int) -> EventPage:
+        """See ``ports.EventStore``."""
+        key, after = keys.events(session_id), _checked(after)
+        with self._translated():
+            async with self._client.pipeline(transaction=False) as pipeline:
+                pipeline.xrevrange(key, "+", "-", 1)
+                pipeline.xrange(key, f"({after}", "+", limit)
+                newest, entries = cast("list[list[Entry]]", await pipeline.execute())
+        return EventPage(
+            events=tuple(_decode_all(session_id, entries)),
+            last=entries[-1][0] if entries else after,
+            newest=newest[0][0] if newest else OLDEST_EVENT,
+        )
 
     async def wait_events(self, after: Mapping[SessionId, str], patience: timedelta) -> Sequence[StoredEvent]:
         """See ``ports.EventStore``."""
