@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -29,9 +29,9 @@ _FOLDERS = ("HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME")
 
 
 @pytest.fixture(scope="session")
-def sessions(options: DirectOptions) -> Iterator[dict[str, SessionId]]:
+def sessions(options: DirectOptions) -> dict[str, SessionId]:
     """One session of each tenant, which tests wake and put to sleep but do not delete."""
-    yield asyncio.run(_create(options))
+    return asyncio.run(_create(options))
 
 
 async def _create(options: DirectOptions) -> dict[str, SessionId]:
