@@ -211,8 +211,7 @@ class Factory:
         """Gate, watch guard, start keeper, sweeper and scaler keeper."""
         from sessionctl.core.gate import Gate
         from sessionctl.core.guard import WatchGuard
-        from sessionctl.core.events import EventHub
-    from sessionctl.core.loop import SweepLoop
+        from sessionctl.core.loop import SweepLoop
         from sessionctl.core.scalers import ScalerKeeper
         from sessionctl.core.starts import StartKeeper
         from sessionctl.core.sweeper import Sweeper
