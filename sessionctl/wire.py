@@ -7,12 +7,17 @@ from typing import Annotated, Final, Literal, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, RootModel
 
-from sessionctl.models import EventKind, MessageOutcome, Scope, SessionStatus
+from sessionctl.models import EventKind, HolderKind, MessageOutcome, Scope, SessionStatus
 
 
 class _Shape(BaseModel):
     # Built at first use: a command pays only for the shape it prints.
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+
+class _Body(_Shape):
+    # Built at once: FastAPI builds its adapters from it, and silences what Pydantic says of them only then.
+    model_config = ConfigDict(defer_build=False)
 
 
 class CreatedSession(TypedDict):
@@ -26,14 +31,24 @@ class CreatedSession(TypedDict):
     url: str
 
 
-class CreateRequest(_Shape):
+class CreatedReport(_Shape):
+    """The same for whoever has Pydantic anyway: it cannot read a TypedDict before Python 3.12."""
+
+    uuid: str
+    user_id: str
+    status: Literal["created"]
+    created_at: datetime
+    url: str
+
+
+class CreateRequest(_Body):
     """Body of ``POST /session/create``."""
 
     user_id: str = Field(min_length=1, max_length=256)
     profile: str = "default"
 
 
-class ChatRequest(_Shape):
+class ChatRequest(_Body):
     """Body of ``POST /session/{uuid}/chat``."""
 
     message: str = Field(min_length=1)
@@ -81,7 +96,7 @@ class Conversation(_Shape):
 class Holder(_Shape):
     """One reason why a session is awake."""
 
-    kind: Literal["recent", "message", "outside", "hold", "editor", "silent", "starting", "gate", "woken"]
+    kind: HolderKind
     detail: str
     until: datetime | None = None
     """When it ends by itself, if nothing else happens."""

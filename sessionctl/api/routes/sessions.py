@@ -10,8 +10,8 @@ from fastapi import APIRouter, Header, Query
 
 from sessionctl.api.guard import Given, GuardedRoute, Session, Who, guarded
 from sessionctl.api.problems import BadFieldError
+from sessionctl.core.cursors import parse_cursor
 from sessionctl.core.identity import new_session_id, parse_name, parse_user_id
-from sessionctl.core.paging import page
 from sessionctl.core.reports import report
 from sessionctl.core.sessions import NewSession
 from sessionctl.errors import (
@@ -27,7 +27,7 @@ from sessionctl.errors import (
 )
 from sessionctl.labels import session_url
 from sessionctl.models import Scope, SessionId, SessionStatus
-from sessionctl.wire import Action, CreatedSession, CreateRequest, SessionList
+from sessionctl.wire import Action, CreatedReport, CreateRequest, SessionList
 
 MAX_PAGE: Final = 500
 
@@ -62,7 +62,7 @@ IdempotencyKey = Annotated[
 )
 async def create(
     services: Given, who: Who, body: CreateRequest, idempotency_key: IdempotencyKey = None
-) -> CreatedSession:
+) -> CreatedReport:
     """Create a session for a user: asleep, with its own id, volume and address."""
     user_id = _field("user_id", lambda: parse_user_id(body.user_id))
     profile = _field("profile", lambda: parse_name("profile", body.profile))
@@ -76,11 +76,11 @@ async def create(
             made = await sessions.create(wanted)
     except NotFoundError as error:
         raise BadFieldError("profile", error.message) from error
-    return CreatedSession(
+    return CreatedReport(
         uuid=made.session_id,
         user_id=made.owner.user_id,
-        status=str(SessionStatus.CREATED),
-        created_at=made.owner.created_at.isoformat().replace("+00:00", "Z"),
+        status="created",
+        created_at=made.owner.created_at,
         url=session_url(made.session_id, services.settings.sessions.domain),
     )
 
@@ -102,10 +102,13 @@ async def list_sessions(
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 100,
 ) -> SessionList:
     """List the tenant's sessions, oldest first; deleted ones that can be restored with ``status=deleted``."""
-    views = await services.views.list_sessions(user_id=user_id, tenant=who.caller.tenant, status=status)
-    found = _field("cursor", lambda: page(views, cursor, limit))
+    if cursor is not None:
+        _field("cursor", lambda: parse_cursor(cursor))
+    page = await services.views.list_sessions(
+        user_id=user_id, tenant=who.caller.tenant, status=status, limit=limit, cursor=cursor
+    )
     now = services.clock.now()
-    return SessionList(sessions=tuple(report(view, now) for view in found.views), cursor=found.cursor)
+    return SessionList(sessions=tuple(report(view, now) for view in page.sessions), cursor=page.cursor)
 
 
 @router.delete(
