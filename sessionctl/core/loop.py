@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sessionctl.core.scalers import ScalerKeeper
     from sessionctl.core.starts import StartKeeper
     from sessionctl.core.sweeper import Sweeper
+    from sessionctl.core.why import Answers
     from sessionctl.models import SessionId, Workspace
     from sessionctl.ports import Cluster
     from sessionctl.settings import SweepSettings
@@ -65,6 +66,11 @@ class SweepLoop:
         self._keeper = keeper
         self._rounds = rounds
         self._settings = settings
+
+    @property
+    def answers(self) -> Answers:
+        """Who knows what agents said last."""
+        return self._sweeper
 
     async def once(self) -> SweepOnce:
         """Make one pass on the cluster as it is now, not on the mirror; raises StoreError and ClusterError."""
