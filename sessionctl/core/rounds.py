@@ -31,6 +31,9 @@ class Rounds:
         """Run ``work`` until this task is cancelled, ``pause`` seconds apart; ``retry`` seconds after a failure."""
         while True:
             failed = not await self._once(loop, work)
+            if _is_ending():
+                # A library that the work used has taken the cancellation for its own (redis-py does so now and then).
+                raise asyncio.CancelledError
             await self.clock.sleep(retry if failed and retry is not None else pause)
 
     async def _once(self, loop: Loop, work: Callable[[], Awaitable[object]]) -> bool:

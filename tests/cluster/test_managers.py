@@ -114,7 +114,21 @@ async def test_what_is_broken_is_repaired_once(
         complaints = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
         assert complaints == []
     finally:
+        # While both are at it: nothing that is purged comes back.
         await stage.purge(broken, forgotten, uninstalled)
+
+    async def are_gone() -> bool:
+        left = [await stage.factory.cluster.list_leftovers(s) for s in (broken, forgotten, uninstalled)]
+        releases = [await stage.factory.helm.find_release(s) for s in (broken, forgotten, uninstalled)]
+        return not any(left) and not any(releases)
+
+    await until(are_gone, "nothing is left")
+    passes = [metrics.passes[Loop.RECONCILE, False] for metrics in managers]
+    await until(
+        lambda: all(m.passes[Loop.RECONCILE, False] > n + 2 for m, n in zip(managers, passes, strict=True)), "more passes"
+    )
+    assert await are_gone()
+    assert [record.message for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 async def test_both_count_and_know_what_is_there(stage: Stage, managers: Sequence[CountingMetrics]) -> None:
