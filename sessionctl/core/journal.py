@@ -106,7 +106,7 @@ class Journal:
                 _log.exception("the event %s is not recorded", event.kind, extra={"session": event.session_id})
             task = asyncio.current_task()
             if task is not None and task.cancelling():
-                return  # redis-py swallows a cancellation now and then
+                return  # it was swallowed: see ``core.rounds``
 
     async def _write(self, event: SessionEvent, *, counted: bool) -> str | None:
         try:

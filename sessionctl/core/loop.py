@@ -13,7 +13,6 @@ from sessionctl.models import Loop
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sessionctl.core.asking import Answered
     from sessionctl.core.gate import Gate
     from sessionctl.core.guard import WatchGuard
     from sessionctl.core.mirror import Mirror
@@ -95,10 +94,6 @@ class SweepLoop:
                 group.create_task(self._sweep())
         finally:
             await self._sweeper.close()
-
-    async def last_answer(self, workspace: Workspace) -> Answered | None:
-        """See ``core.why.Answers``: what the sweeper was told."""
-        return await self._sweeper.last_answer(workspace)
 
     async def _watch_over(self) -> None:
         changes = self._mirror.follow_changes()

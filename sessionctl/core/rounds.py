@@ -32,7 +32,7 @@ class Rounds:
         while True:
             failed = not await self._once(loop, work)
             if _is_ending():
-                # A library that the work used has taken the cancellation for its own (redis-py does so now and then).
+                # asyncio.wait_for, which the client of Redis uses, may swallow a cancellation (before Python 3.12).
                 raise asyncio.CancelledError
             await self.clock.sleep(retry if failed and retry is not None else pause)
 
