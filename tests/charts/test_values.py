@@ -106,7 +106,9 @@ def test_platform_schema_is_that_of_the_settings() -> None:
     schema = _schema("platform")
     node = schema["properties"]["config"]["properties"]
     wanted = {
-        key_of(section.name): {key_of(field.name): _expected(field.type) for field in fields(type(section.default))}
+        key_of(section.name): {
+            key_of(field.name): _expected(field.type) for field in fields(getattr(Settings(), section.name))
+        }
         for section in fields(Settings)
     }
     found = {
