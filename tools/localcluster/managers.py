@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tools.localcluster.control_plane import ControlPlane
 
 NAMESPACE: Final = "sessionctl"
+MANAGERS: Final = "deployment/sessionctl-manager"
 MANAGER_SERVICE: Final = (f"sessionctl-manager.{NAMESPACE}.svc.cluster.local", 80)
 KEYS_SECRET: Final = "sessionctl-api-keys"
 _ACCOUNT: Final = "sessionctl"
