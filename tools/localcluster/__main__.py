@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shlex
-import subprocess
 import sys
 import sysconfig
 import time
@@ -15,11 +13,10 @@ from pathlib import Path
 from tools.errors import ToolError
 from tools.images import ensure_images
 from tools.localcluster.cluster import LocalCluster
-from tools.localcluster.managers import MANAGERS, NAMESPACE
+from tools.localcluster.managers import MANAGERS, NAMESPACE, make_key
 from tools.localcluster.models import KINDS, ClusterError, ClusterSpec, Kind
 
 _KEY = "local"
-_CONFLICT = 4
 # A process more costs a person's machine; two pods show what a rollout does.
 MANAGER_COUNTS: dict[Kind, int] = {"simulated": 1, "real": 2}
 
@@ -49,22 +46,6 @@ def up(directory: Path, spec: ClusterSpec) -> None:
     key = make_key(cluster, _KEY)
     cluster.disown()
     sys.stdout.write(describe(cluster, key))
-
-
-def make_key(cluster: LocalCluster, name: str) -> str | None:
-    """Make an API key with every right and return it; None when there is one of that name, which nobody can show again.
-
-    Raises:
-        ClusterError: It cannot be made.
-    """
-    scopes = ("--scope", "read", "--scope", "write", "--scope", "access")
-    argv = [_sessionctl(), "--quiet", "apikey", "create", name, *scopes, "--output", "json"]
-    done = subprocess.run(argv, env=cluster.environment(), capture_output=True, text=True, check=False)
-    if done.returncode == _CONFLICT:
-        return None
-    if done.returncode != 0:
-        raise ClusterError(f"no API key can be made: {done.stderr.strip()}", "")
-    return str(json.loads(done.stdout)["key"])
 
 
 def load(directory: Path) -> None:

@@ -6,13 +6,15 @@ follows the Secret of API keys.
 
 from __future__ import annotations
 
+import json
 import signal
+import subprocess
 import sys
 import sysconfig
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tools.localcluster.models import Component, Layout
+from tools.localcluster.models import ClusterError, Component, Layout
 from tools.pins import ROOT
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ MANAGERS: Final = "deployment/sessionctl-manager"
 MANAGER_SERVICE: Final = (f"sessionctl-manager.{NAMESPACE}.svc.cluster.local", 80)
 KEYS_SECRET: Final = "sessionctl-api-keys"
 _ACCOUNT: Final = "sessionctl"
+_PROGRAM: Final = Path(sysconfig.get_path("scripts")) / "sessionctl"
+_CONFLICT: Final = 4
 # Longer than any local cluster lives.
 _TOKEN_LIFETIME: Final = "--duration=720h"
 
@@ -63,7 +67,22 @@ def ensure_managers(cluster: LocalCluster, *, changed: bool) -> None:
             cluster.start_component(name)
 
 
+def make_key(cluster: LocalCluster, name: str) -> str | None:
+    """Make an API key with every right and return it; None when there is one of that name, which nobody can show again.
+
+    Raises:
+        ClusterError: It cannot be made.
+    """
+    scopes = ("--scope", "read", "--scope", "write", "--scope", "access")
+    argv = [_PROGRAM, "--quiet", "apikey", "create", name, *scopes, "--output", "json"]
+    done = subprocess.run(argv, env=cluster.environment(), capture_output=True, text=True, check=False)
+    if done.returncode == _CONFLICT:
+        return None
+    if done.returncode != 0:
+        raise ClusterError(f"no API key can be made: {done.stderr.strip()}", "")
+    return str(json.loads(done.stdout)["key"])
+
+
 def _serve(layout: Layout, url: str) -> list[str | Path]:
     host, _, port = url.removeprefix("http://").partition(":")
-    program = Path(sysconfig.get_path("scripts")) / "sessionctl"
-    return [program, "serve", "--host", host, "--port", port, "--api-keys", layout.api_keys]
+    return [_PROGRAM, "serve", "--host", host, "--port", port, "--api-keys", layout.api_keys]
