@@ -32,6 +32,8 @@ POD_GONE_SECONDS: Final = 5.0
 """After the session was put to sleep, for a pod in which nothing runs."""
 PATIENCE_SECONDS: Final = 60.0
 _LOOK_SECONDS: Final = 0.1
+_OK: Final = 200
+_GONE: Final = 404
 
 CREATED: Final = {"uuid", "user_id", "status", "created_at", "url"}
 ACTION: Final = {"uuid", "action", "status"}
@@ -116,6 +118,7 @@ class FirstUser:
     curl: Curl
     api: Api
     say: Callable[[str], None]
+    user: str = "alice"
     uuid: str = ""
     used_at: float = 0.0
 
@@ -124,11 +127,11 @@ class FirstUser:
         """Return the session's Deployment and pods."""
         return Workload(self.api, self.uuid)
 
-    def create(self, user: str = "alice") -> None:
+    def create(self) -> None:
         """Make a session: 201, asleep."""
-        body = fields(self.curl.post("/session/create", {"user_id": user}), 201, CREATED)
+        body = fields(self.curl.post("/session/create", {"user_id": self.user}), 201, CREATED)
         self.uuid = body["uuid"]
-        expect((body["user_id"], body["status"]), (user, "created"), "user and status")
+        expect((body["user_id"], body["status"]), (self.user, "created"), "user and status")
         expect((self.workload.replicas(), self.workload.pods()), (0, 0), "replicas and pods")
 
     def wake(self) -> float:
@@ -137,7 +140,7 @@ class FirstUser:
         answer = fields(self.curl.post(f"/session/{self.uuid}/wake"), 202, ACTION)
         expect(answer, {"uuid": self.uuid, "action": "wake", "status": "queued"}, "the answer")
         self.used_at = time.monotonic()
-        self._until(lambda: self._quiet_status()["session"]["status"] == "active", "it is active")
+        self.status_reaches("active")
         return time.monotonic() - began
 
     def status(self, wanted: str) -> dict[str, Any]:
@@ -159,7 +162,7 @@ class FirstUser:
     def others(self) -> None:
         """Make every other call, on the session that is awake."""
         one = f"/session/{self.uuid}"
-        listed = fields(self.curl.get("/sessions?user_id=alice"), 200, {"sessions", "cursor"})
+        listed = fields(self.curl.get(f"/sessions?user_id={self.user}"), 200, {"sessions", "cursor"})
         expect([row["uuid"] for row in listed["sessions"]], [self.uuid], "the user's sessions")
         fields(self.curl.get(f"{one}/why"), 200, WHY)
         access = fields(self.curl.quiet().post(f"{one}/access"), 200, ACCESS)
@@ -172,14 +175,21 @@ class FirstUser:
         answer = fields(self.curl.post(f"{one}/sleep"), 200, ACTION)
         expect(answer["action"], "sleep", "the action")
         expect(fields(self.curl.delete(one), 202, ACTION)["action"], "delete", "the action")
-        self._until(lambda: self._quiet_status()["session"]["status"] == "deleted", "it is deleted")
-        self._until(lambda: self.curl.quiet().post(f"{one}/restore").status == 200, "it is restored")  # noqa: PLR2004
+        self.status_reaches("deleted")
+        fields(self.curl.post(f"{one}/restore"), 200, ACTION)
         self.status("sleeping")
         fields(self.curl.delete(f"{one}?purge=true"), 202, ACTION)
-        self._until(lambda: self.curl.quiet().get(f"{one}/status").status == 404, "nothing is left")  # noqa: PLR2004
+        self._until(lambda: self.curl.quiet().get(f"{one}/status").status == _GONE, "nothing is left")
 
-    def _quiet_status(self) -> dict[str, Any]:
-        return fields(self.curl.quiet().get(f"/session/{self.uuid}/status"), 200, STATUS)
+    def status_reaches(self, wanted: str) -> None:
+        """Look until the status is this one; a manager that does not answer is asked again."""
+        quiet = self.curl.quiet()
+
+        def reached() -> bool:
+            answer = quiet.get(f"/session/{self.uuid}/status")
+            return answer.status == _OK and answer.json["session"]["status"] == wanted
+
+        self._until(reached, f"its status is {wanted}")
 
     def _until(self, look: Callable[[], bool], what: str) -> None:
         until(look, what)
@@ -253,7 +263,7 @@ def main() -> int:
                 cluster.api_url, make_key(cluster, "first-user") or "", Path(folder), lambda line: say(f"  {line}")
             )
             # A Secret reaches its pods a few seconds later.
-            until(lambda: curl.quiet().get("/sessions").status == 200, "the managers know the key")  # noqa: PLR2004
+            until(lambda: curl.quiet().get("/sessions").status == _OK, "the managers know the key")
             measured = walk(FirstUser(curl, Api.from_kubeconfig(cluster.kubeconfig), say))
         except ToolError as error:
             say(f"error: {error}")
