@@ -52,7 +52,14 @@ class Tenancy:
             if owner := await self._recorded(session_id):
                 return owner
             raise
-        return found.owner if found else await self._recorded(session_id)
+        if found is not None:
+            return found.owner
+        if owner := await self._recorded(session_id):
+            return owner
+        if self._view.stale_for() is not None:
+            msg = f"there is no session {session_id}, or it was made while the cluster did not answer"
+            raise UnavailableError(msg, hint="Try again in a moment.")
+        return None
 
     async def _recorded(self, session_id: SessionId) -> Owner | None:
         try:
@@ -94,8 +101,10 @@ class Gatekeeper:
         owner = await self._tenancy.find_owner(session_id) if mine else None
         if owner is not None and owner.tenant != caller.tenant:
             owner = None
-        await self._throttle.take(caller, owner.user_id if owner else None, scope)
-        if caller.session_id is None or mine:
+        allowed = scope in caller.scopes
+        # Who may not do it does not use up what its user may do.
+        await self._throttle.take(caller, owner.user_id if owner and allowed else None, scope)
+        if mine:
             self._require(caller, scope, of_session=True)
         if owner is None:
             raise unknown_session(session_id)
