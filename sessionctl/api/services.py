@@ -48,6 +48,8 @@ class Services:
     settings: Settings
     clock: Clock
     view: ClusterView
+    live: ClusterView
+    """The API server itself: not on the way of any request but one that asks for its health."""
     store: Store
     metrics: Metrics
     demand: DemandService
@@ -79,6 +81,7 @@ async def assemble(factory: Factory, keys: KeyRing, metrics: Metrics, life: Life
         settings=settings,
         clock=factory.clock,
         view=factory.mirror,
+        live=factory.cluster,
         store=store,
         metrics=metrics,
         demand=factory.demand,
