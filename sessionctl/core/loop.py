@@ -20,11 +20,14 @@ if TYPE_CHECKING:
     from sessionctl.core.scalers import ScalerKeeper
     from sessionctl.core.starts import StartKeeper
     from sessionctl.core.sweeper import Sweeper
+    from sessionctl.core.why import Answers
     from sessionctl.models import SessionId, Workspace
     from sessionctl.ports import Cluster
     from sessionctl.settings import SweepSettings
 
 GUARD_RETRY_SECONDS: Final = 1.0
+GUARD_PATIENCE_SECONDS: Final = 10.0
+"""Where nothing changes, a pass that finds nothing shows that the guard is there."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,11 @@ class SweepLoop:
         self._rounds = rounds
         self._settings = settings
 
+    @property
+    def answers(self) -> Answers:
+        """Who knows what agents said last."""
+        return self._sweeper
+
     async def once(self) -> SweepOnce:
         """Make one pass on the cluster as it is now, not on the mirror; raises StoreError and ClusterError."""
         gate_open = await self._gate.check()
@@ -91,10 +99,12 @@ class SweepLoop:
         changes = self._mirror.follow_changes()
 
         async def check() -> None:
+            taken = await changes.take(GUARD_PATIENCE_SECONDS)
             try:
-                await self._guard.check(await changes.take())
-            except BaseException:
-                changes.note_all()
+                await self._guard.check(taken)
+            except Exception:
+                for workspace in taken:
+                    changes.note(workspace.session_id)
                 raise
 
         await self._rounds.repeat(Loop.GUARD, check, 0.0, retry=GUARD_RETRY_SECONDS)

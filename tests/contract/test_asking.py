@@ -12,6 +12,7 @@ import pytest
 
 from sessionctl.adapters.clock import SystemClock
 from sessionctl.adapters.metrics import NoMetrics
+from sessionctl.core.asking import Answered
 from sessionctl.core.demand import DemandService
 from sessionctl.core.journal import Journal
 from sessionctl.core.loop import SweepLoop
@@ -195,7 +196,7 @@ class TestWhenItIsTime:
         room.last_active(HOUR_MS + 1000)
         await room.tick()
         assert room.bed.slept == [SESSION]
-        assert "put to sleep: the agent has not answered for longer" in caplog.text
+        assert "put to sleep: its agent has not answered for idle.unknownLimit" in caplog.text
 
     async def test_silence_that_ends_is_told_and_the_next_one_again(
         self, room: Room, caplog: pytest.LogCaptureFixture
@@ -215,6 +216,28 @@ class TestWhenItIsTime:
         room.last_active(HALF_MS + 5000)
         await room.tick()
         assert (room.probe.asked, caplog.records) == ([SESSION], [])
+
+
+class TestWhatIsRemembered:
+    async def test_the_last_answer_with_its_age_and_silence_too(self, room: Room) -> None:
+        assert await room.sweeper.last_answer(workspace()) is None
+        room.probe.answers[SESSION] = Activity(hold=timedelta(hours=1))
+        room.last_active(RELEASE_MS + 1000)
+        await room.tick()
+        await room.clock.sleep(30)
+        expected = Answered(Activity(hold=timedelta(hours=1)), timedelta(seconds=30))
+        assert await room.sweeper.last_answer(workspace()) == expected
+        room.probe.answers[SESSION] = None
+        room.last_active(RELEASE_MS + 1000)
+        await room.tick()
+        assert await room.sweeper.last_answer(workspace()) == Answered(None, timedelta())
+        assert room.probe.asked == [SESSION, SESSION]
+
+    async def test_nothing_of_one_that_sleeps(self, room: Room) -> None:
+        room.last_active(RELEASE_MS + 1000)
+        await room.tick()
+        await room.sweeper.tick([workspace(replicas=0)])
+        assert await room.sweeper.last_answer(workspace()) is None
 
 
 class Slow(ScriptedProbe):
