@@ -26,6 +26,16 @@ class CreatedSession(TypedDict):
     url: str
 
 
+class MadeSession(_Shape):
+    """``CreatedSession`` as a model: what the API promises and the SDK returns."""
+
+    uuid: str
+    user_id: str
+    status: SessionStatus
+    created_at: datetime
+    url: str
+
+
 class CreateRequest(_Shape):
     """Body of ``POST /session/create``."""
 
@@ -276,4 +286,6 @@ class Problem(_Shape):
     status: int
     code: str
     detail: str
+    hint: str | None = None
+    """The next step, one sentence."""
     errors: tuple[FieldProblem, ...] = ()
