@@ -10,11 +10,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from sessionctl.errors import SessionctlError
 
-FIRST_PAUSE_SECONDS: Final = 0.2
 LONGEST_PAUSE_SECONDS: Final = 5.0
 GROWTH: Final = 2.0
 JITTER: Final = 0.5
@@ -33,6 +32,8 @@ class Patience:
     """For a call, everything included."""
     retry: timedelta = timedelta(seconds=30)
     """A call that failed is not made again later than this; a stream is given up when it fails for so long."""
+    pause: timedelta = timedelta(milliseconds=200)
+    """Before a call is made again for the first time; it doubles from then on, up to five seconds."""
     silence: timedelta = timedelta(seconds=60)
     """For the next byte of an event stream, in which the server says every few seconds that it is there."""
 
@@ -46,25 +47,33 @@ class RepeatableError(Exception):
         self.retry_after = retry_after
 
 
+def pauses(first: timedelta) -> Iterator[float]:
+    """Yield the seconds to wait before each further attempt."""
+    pause = first.total_seconds()
+    while True:
+        yield _jittered(pause)
+        pause = min(pause * GROWTH, LONGEST_PAUSE_SECONDS)
+
+
 class Retries:
     """The pauses of one call."""
 
-    def __init__(self, patience: timedelta, report: Callable[[str], None]) -> None:
-        self._patience = patience.total_seconds()
+    def __init__(self, patience: Patience, report: Callable[[str], None]) -> None:
+        self._patience = patience
         self._report = report
         self.reset()
 
     def reset(self) -> None:
         """Begin anew: there was progress."""
         self._ends: float | None = None
-        self._pause = FIRST_PAUSE_SECONDS
+        self._pauses = pauses(self._patience.pause)
 
     async def wait(self, failure: RepeatableError) -> None:
         """Wait before the next attempt; raises the failure's own error when there is no time for one."""
         if self._ends is None:
-            self._ends = time.monotonic() + self._patience
+            self._ends = time.monotonic() + self._patience.retry.total_seconds()
         # A server that says 0 must not be asked without any pause.
-        pause = max(self._next(), _jittered(failure.retry_after or 0.0))
+        pause = max(next(self._pauses), _jittered(failure.retry_after or 0.0))
         if time.monotonic() + pause > self._ends:
             raise failure.error from failure
         self._report(f"{failure.error.message}; trying again")
@@ -72,11 +81,7 @@ class Retries:
 
     async def breathe(self, asked: float | None) -> None:
         """Wait before a connection is made anew that ended in good order; ``asked`` is the server's wish."""
-        await asyncio.sleep(max(self._next(), asked or 0.0))
-
-    def _next(self) -> float:
-        pause, self._pause = self._pause, min(self._pause * GROWTH, LONGEST_PAUSE_SECONDS)
-        return _jittered(pause)
+        await asyncio.sleep(max(next(self._pauses), asked or 0.0))
 
 
 def _jittered(seconds: float) -> float:

@@ -10,8 +10,7 @@ from sessionctl.errors import ApiError
 
 MOST_BYTES: Final = 1 << 20
 """Of one event: more is not held for a server that never ends a line."""
-_LINE_END: Final = re.compile(rb"\r\n|\n|\r(?!\Z)")
-"""A carriage return at the end of what came may be half of a line's end."""
+_LINE_END: Final = re.compile(rb"\r\n|\n|\r")
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
 
@@ -30,6 +29,7 @@ class FrameDecoder:
     def __init__(self) -> None:
         self._buffer = b""
         self._begun = False
+        self._after_return = False
         self._id = ""
         self._event = ""
         self._data: list[str] = []
@@ -39,6 +39,10 @@ class FrameDecoder:
 
     def feed(self, chunk: bytes) -> list[Frame]:
         """Take the next bytes and return the events that are complete; raises ApiError for one without end."""
+        if self._after_return:
+            # The other half of a line's end; the first one was enough.
+            chunk = chunk.removeprefix(b"\n") if chunk else chunk
+        self._after_return = chunk.endswith(b"\r") or (self._after_return and not chunk)
         self._buffer += chunk
         frames = []
         at = 0

@@ -71,7 +71,7 @@ class Transport:
         Raises what the server says, ApiError, or DeadlineExceededError.
         """
         request = self._client.build_request(method, path, params=params, json=body, headers=headers)
-        retries = Retries(self._patience.retry, self._report)
+        retries = Retries(self._patience, self._report)
         seconds = self._patience.total.total_seconds()
         try:
             async with asyncio.timeout(seconds):
@@ -100,7 +100,7 @@ class Transport:
         ``endless`` says that a stream that ends is opened again. A server that cannot be asked for as long as patience
         lasts ends it with ApiError or with what the server said.
         """
-        retries = Retries(self._patience.retry, self._report)
+        retries = Retries(self._patience, self._report)
         last = last_id
         while True:
             decoder = FrameDecoder()
@@ -169,6 +169,7 @@ class Transport:
 
 
 def _parse(url: str) -> httpx.URL:
+    # Not quoted: it may hold a password.
     hint = "Write for example https://sessions.example.com"
     try:
         parsed = httpx.URL(url.strip().rstrip("/"))
