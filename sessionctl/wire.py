@@ -174,6 +174,35 @@ class SessionList(_Shape):
     """Give it back to get the next page; None on the last one."""
 
 
+class ApiKeyInfo(_Shape):
+    """An API key, without the key."""
+
+    id: str
+    tenant: str
+    scopes: tuple[Scope, ...]
+    expires_at: datetime | None
+
+
+class CreatedApiKey(ApiKeyInfo):
+    """Answer of apikey create: the only time that the key is shown."""
+
+    key: str
+
+
+class ApiKeyList(_Shape):
+    """Answer of apikey list; ``broken`` are the ids of entries that managers cannot read."""
+
+    keys: tuple[ApiKeyInfo, ...]
+    broken: tuple[str, ...]
+
+
+class Health(_Shape):
+    """Answer of readyz; ``dependencies`` only when asked for: one that is down takes nothing away by itself."""
+
+    status: Literal["starting", "ready", "draining"]
+    dependencies: dict[str, bool] | None = None
+
+
 class SweepResult(_Shape):
     """Answer of one sweep: the sessions put to sleep, adopted, kept, refused, woken, or given up (failed)."""
 
