@@ -315,6 +315,4 @@ class Problem(_Shape):
     status: int
     code: str
     detail: str
-    hint: str | None = None
-    """The next step, one sentence."""
     errors: tuple[FieldProblem, ...] = ()

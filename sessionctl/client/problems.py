@@ -50,12 +50,13 @@ def error_of(response: httpx.Response, address: str) -> SessionctlError:
         msg = f"{address} answered {response.status_code} {response.reason_phrase}, and not as the Session API does"
         return ApiError(msg.strip(), hint="See whether the URL is that of the Session API, and what stands before it.")
     kind = _KINDS_OF_CODE.get(problem.code) or _KINDS_OF_STATUS.get(response.status_code) or _general(response)
-    message = _message(problem)
-    hint = problem.hint
-    if kind is SessionctlError and (request_id := response.headers.get("x-request-id")):
-        hint = hint or f"The manager's log has more under the request id {request_id[:80]}."
-    if kind is RateLimitedError:
-        return RateLimitedError(message, retry_after=retry_after(response) or 1.0, hint=hint)
+    # The server's detail ends with the next step, if there is one.
+    message, hint = _message(problem), None
+    told = response.status_code == HTTPStatus.GATEWAY_TIMEOUT
+    if response.is_server_error and not told and (request_id := response.headers.get("x-request-id")):
+        hint = f"The manager's log has it under the request id {request_id[:80]}."
+    if issubclass(kind, RateLimitedError):
+        return kind(message, retry_after=retry_after(response) or 1.0)
     return kind(message, hint=hint)
 
 
@@ -91,4 +92,7 @@ def _subclasses(kind: type[SessionctlError]) -> Iterator[type[SessionctlError]]:
         yield from _subclasses(child)
 
 
-_KINDS_OF_CODE: Final = {kind.code: kind for kind in _subclasses(SessionctlError)}
+# Only the tree itself: a layer's own subclass means the same by its code, and may be made in another way.
+_KINDS_OF_CODE: Final = {
+    kind.code: kind for kind in _subclasses(SessionctlError) if kind.__module__ == SessionctlError.__module__
+}

@@ -15,7 +15,7 @@ from sessionctl import __version__
 from sessionctl.client.problems import error_of, problem_of, retry_after
 from sessionctl.client.retries import LONGEST_PAUSE_SECONDS, Patience, RepeatableError, Retries
 from sessionctl.client.sse import Frame, FrameDecoder
-from sessionctl.errors import ApiError, DeadlineExceededError, InvalidRequestError
+from sessionctl.errors import ApiError, DeadlineExceededError, InProgressError, InvalidRequestError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
@@ -151,7 +151,7 @@ class Transport:
             raise ApiError(msg, hint="Give the URL that it leads to, if that is the Session API.")
         error = error_of(response, self.address)
         gateway = response.status_code in _OF_A_GATEWAY and problem_of(response) is None
-        if response.status_code in _TRY_LATER or gateway:
+        if response.status_code in _TRY_LATER or isinstance(error, InProgressError) or gateway:
             raise RepeatableError(error, retry_after(response))
         raise error
 
