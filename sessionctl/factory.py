@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from sessionctl.adapters.store.connection import Route
     from sessionctl.adapters.store.redis_store import RedisStore
     from sessionctl.core.demand import DemandService
+    from sessionctl.core.events import EventHub
     from sessionctl.core.keyadmin import KeyAdmin
     from sessionctl.core.keys import KeyKeeper, KeyRing
-    from sessionctl.core.events import EventHub
     from sessionctl.core.loop import SweepLoop
     from sessionctl.core.reconcile import Reconciler
     from sessionctl.core.releases import ReleaseService
@@ -245,8 +245,7 @@ class Factory:
         """Gate, watch guard, start keeper, sweeper and scaler keeper."""
         from sessionctl.core.gate import Gate
         from sessionctl.core.guard import WatchGuard
-        from sessionctl.core.events import EventHub
-    from sessionctl.core.loop import SweepLoop
+        from sessionctl.core.loop import SweepLoop
         from sessionctl.core.scalers import ScalerKeeper
         from sessionctl.core.starts import StartKeeper
         from sessionctl.core.sweeper import Sweeper

@@ -15,6 +15,11 @@ class _Shape(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
+class _Body(_Shape):
+    # Built at once: FastAPI builds its adapters from it, and silences what Pydantic says of them only then.
+    model_config = ConfigDict(defer_build=False)
+
+
 class CreatedSession(TypedDict):
     """Answer of create: a plain mapping, for which Pydantic need not be loaded (docs/decisions/0007)."""
 
@@ -26,24 +31,24 @@ class CreatedSession(TypedDict):
     url: str
 
 
-class MadeSession(_Shape):
-    """``CreatedSession`` as a model: what the API promises and the SDK returns."""
+class CreatedReport(_Shape):
+    """The same for whoever has Pydantic anyway: it cannot read a TypedDict before Python 3.12."""
 
     uuid: str
     user_id: str
-    status: SessionStatus
+    status: Literal["created"]
     created_at: datetime
     url: str
 
 
-class CreateRequest(_Shape):
+class CreateRequest(_Body):
     """Body of ``POST /session/create``."""
 
     user_id: str = Field(min_length=1, max_length=256)
     profile: str = "default"
 
 
-class ChatRequest(_Shape):
+class ChatRequest(_Body):
     """Body of ``POST /session/{uuid}/chat``."""
 
     message: str = Field(min_length=1)

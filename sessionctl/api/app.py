@@ -11,7 +11,7 @@ from sessionctl import __version__
 from sessionctl.api import problems
 from sessionctl.api.middleware import RequestMiddleware
 from sessionctl.api.openapi import document
-from sessionctl.api.routes import access, demand, health, reading, sessions
+from sessionctl.api.routes import access, demand, events, health, reading, sessions
 
 if TYPE_CHECKING:
     from sessionctl.api.services import Services
@@ -43,7 +43,7 @@ def create_app(services: Services) -> SessionApi:
 def build(settings: ApiSettings, metrics: Metrics) -> SessionApi:
     """Return the application without anything behind it: enough for its document."""
     app = SessionApi(title="sessionctl", version=__version__, redoc_url=None, redirect_slashes=False)
-    for part in (sessions, demand, reading, access, health):
+    for part in (sessions, demand, reading, events, access, health):
         app.router.routes.extend(part.router.routes)
     problems.install(app)
     app.add_middleware(

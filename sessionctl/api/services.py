@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from sessionctl.api.sse import Streams
 from sessionctl.core.admission import Gatekeeper, Tenancy
 from sessionctl.core.idempotency import Idempotency
 from sessionctl.core.throttle import Throttle
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from sessionctl.core.demand import DemandService
+    from sessionctl.core.events import EventHub
     from sessionctl.core.keys import KeyRing
     from sessionctl.core.sessions import SessionService
     from sessionctl.core.tokens import TokenService
@@ -58,6 +60,8 @@ class Services:
     tokens: TokenService
     life: Life
     helm_slots: asyncio.Semaphore
+    hub: EventHub
+    streams: Streams
 
     @asynccontextmanager
     async def sessions(self) -> AsyncIterator[SessionService]:
@@ -86,4 +90,6 @@ async def assemble(factory: Factory, keys: KeyRing, metrics: Metrics, life: Life
         tokens=tokens,
         life=life,
         helm_slots=asyncio.Semaphore(PARALLEL_HELM),
+        hub=factory.create_event_hub(),
+        streams=Streams(),
     )

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from sessionctl.errors import KeyReusedError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import timedelta
 
-    from sessionctl.models import JsonObject
     from sessionctl.ports import AccessStore
 
 
@@ -22,7 +22,7 @@ class Idempotency:
         self._store = store
         self._lifetime = lifetime
 
-    async def bind(self, tenant: str, key: str | None, request: JsonObject, fresh: str) -> str:
+    async def bind(self, tenant: str, key: str | None, request: Mapping[str, str], fresh: str) -> str:
         """Return the id for this request: ``fresh``, or the one that the key was bound to before.
 
         ``request`` is what the caller asked for, its operation included. Raises KeyReusedError and StoreError.

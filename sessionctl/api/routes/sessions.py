@@ -27,7 +27,7 @@ from sessionctl.errors import (
 )
 from sessionctl.labels import session_url
 from sessionctl.models import Scope, SessionId, SessionStatus
-from sessionctl.wire import Action, CreatedSession, CreateRequest, SessionList
+from sessionctl.wire import Action, CreatedReport, CreateRequest, SessionList
 
 MAX_PAGE: Final = 500
 
@@ -62,7 +62,7 @@ IdempotencyKey = Annotated[
 )
 async def create(
     services: Given, who: Who, body: CreateRequest, idempotency_key: IdempotencyKey = None
-) -> CreatedSession:
+) -> CreatedReport:
     """Create a session for a user: asleep, with its own id, volume and address."""
     user_id = _field("user_id", lambda: parse_user_id(body.user_id))
     profile = _field("profile", lambda: parse_name("profile", body.profile))
@@ -76,11 +76,11 @@ async def create(
             made = await sessions.create(wanted)
     except NotFoundError as error:
         raise BadFieldError("profile", error.message) from error
-    return CreatedSession(
+    return CreatedReport(
         uuid=made.session_id,
         user_id=made.owner.user_id,
-        status=str(SessionStatus.CREATED),
-        created_at=made.owner.created_at.isoformat().replace("+00:00", "Z"),
+        status="created",
+        created_at=made.owner.created_at,
         url=session_url(made.session_id, services.settings.sessions.domain),
     )
 
