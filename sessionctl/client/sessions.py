@@ -17,7 +17,7 @@ from sessionctl.wire import (
     Action,
     Conversation,
     Event,
-    MadeSession,
+    CreatedReport,
     QueuedChat,
     SessionList,
     SessionReport,
@@ -35,6 +35,16 @@ if TYPE_CHECKING:
 
 Shape = TypeVar("Shape", bound=BaseModel)
 KINDS: Final = frozenset(EventKind)
+
+
+class _Info(BaseModel):
+    version: str
+
+
+class _Document(BaseModel):
+    """As much of an OpenAPI document as is wanted here."""
+
+    info: _Info
 
 
 def _ignore(_: str) -> None:
@@ -86,15 +96,22 @@ class SessionClient:
         return self._transport.address
 
     async def create(
-        self, user_id: str, *, profile: str = "default", idempotency_key: str | None = None
-    ) -> MadeSession:
-        """Create a session, asleep.
+        self,
+        user_id: str,
+        *,
+        profile: str = "default",
+        tenant: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> CreatedReport:
+        """Create a session, asleep; a ``tenant`` that is not the key's own is refused.
 
         With an ``idempotency_key`` of your own the call may be repeated by another process too, and makes one session.
         """
         body: dict[str, JsonValue] = {"user_id": user_id, "profile": profile}
+        if tenant is not None:
+            body["tenant"] = tenant
         answer = await self._transport.call("POST", "/session/create", body=body, headers=_idempotent(idempotency_key))
-        return self._read(MadeSession, answer)
+        return self._read(CreatedReport, answer)
 
     async def wake(self, session_id: str) -> Action:
         """Wake a session, or count it as used now; its pod is not waited for."""
@@ -126,10 +143,14 @@ class SessionClient:
         return self._read(Action, await self._transport.call("POST", _path(session_id, "restore")))
 
     async def list(
-        self, *, user_id: str | None = None, status: SessionStatus | None = None
+        self, *, user_id: str | None = None, status: SessionStatus | None = None, tenant: str | None = None
     ) -> AsyncGenerator[SessionReport, None]:
-        """Yield sessions, oldest first, page after page; those deleted only when asked for by their status."""
-        params = {name: value for name, value in (("user_id", user_id), ("status", status)) if value is not None}
+        """Yield sessions, oldest first, page after page; those deleted only when asked for by their status.
+
+        A ``tenant`` that is not the key's own is refused.
+        """
+        wanted = {"user_id": user_id, "status": status, "tenant": tenant}
+        params = {name: value for name, value in wanted.items() if value is not None}
         while True:
             page = self._read(SessionList, await self._transport.call("GET", "/sessions", params=params))
             for row in page.sessions:
@@ -171,6 +192,10 @@ class SessionClient:
     async def revoke_access(self, session_id: str) -> None:
         """Make every token of the session invalid."""
         await self._transport.call("DELETE", _path(session_id, "access"))
+
+    async def server_version(self) -> str:
+        """Return the version of the session manager, which is that of its platform release."""
+        return self._read(_Document, await self._transport.call("GET", "/openapi.json")).info.version
 
     def _read(self, shape: type[Shape], answer: bytes) -> Shape:
         try:
