@@ -29,9 +29,11 @@ if TYPE_CHECKING:
     from sessionctl.adapters.store.redis_store import RedisStore
     from sessionctl.core.demand import DemandService
     from sessionctl.core.events import EventHub
+    from sessionctl.core.journal import Journal
     from sessionctl.core.keyadmin import KeyAdmin
     from sessionctl.core.keys import KeyKeeper, KeyRing
     from sessionctl.core.loop import SweepLoop
+    from sessionctl.core.mirror import Mirror
     from sessionctl.core.reconcile import Reconciler
     from sessionctl.core.releases import ReleaseService
     from sessionctl.core.sessions import SessionService
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
     from sessionctl.core.views import ViewService
     from sessionctl.core.waiting import Waiter
     from sessionctl.models import JsonObject, SessionId
-    from sessionctl.ports import ActivityProbe, Metrics
+    from sessionctl.ports import ActivityProbe, ClusterView, Metrics
     from sessionctl.settings import Platform, PlatformRedis, Settings
 
 
@@ -91,13 +93,6 @@ class Factory:
         return SystemClock()
 
     @cached_property
-    def metrics(self) -> Metrics:
-        """What is counted and measured."""
-        from sessionctl.adapters.metrics import NoMetrics
-
-        return NoMetrics()
-
-    @cached_property
     def helm(self) -> HelmCli:
         """Helm on the sessions namespace."""
         from sessionctl.adapters.charts import locate_session_chart
@@ -118,14 +113,36 @@ class Factory:
         """Wake and sleep."""
         from sessionctl.core.demand import DemandService
 
-        return DemandService(self.cluster, self.store, self.clock)
+        return DemandService(self.cluster, self.store, self.clock, self.journal)
 
-    def create_view_service(self) -> ViewService:
-        """Status and list."""
+    @cached_property
+    def metrics(self) -> Metrics:
+        """Counts and measures."""
+        from sessionctl.adapters.metrics import NoMetrics
+
+        return NoMetrics()
+
+    @cached_property
+    def journal(self) -> Journal:
+        """What happens to sessions."""
+        from sessionctl.core.journal import Journal
+
+        return Journal(self.store, self.metrics)
+
+    @cached_property
+    def mirror(self) -> Mirror:
+        """The cluster in memory; it runs where ``Mirror.run`` does."""
+        from sessionctl.core.mirror import Mirror
+
+        return Mirror(self.cluster, self.clock, self.metrics)
+
+    def create_view_service(self, view: ClusterView | None = None) -> ViewService:
+        """Status and list, of the cluster itself or of a view of it."""
         from sessionctl.core.views import ViewService
 
-        sessions = self.settings.sessions
-        return ViewService(self.cluster, self.store, sessions.domain, sessions.retention)
+        return ViewService(
+            view=view or self.cluster, live=self.cluster, store=self.store, settings=self.settings.sessions
+        )
 
     async def create_release_service(self) -> ReleaseService:
         """Helm releases; reads the platform key and the platform's profiles."""
@@ -159,6 +176,7 @@ class Factory:
             store=self.store,
             releases=releases,
             waiter=self.create_waiter(),
+            journal=self.journal,
             clock=self.clock,
             retention=self.settings.sessions.retention,
             progress=self.progress,
@@ -211,6 +229,7 @@ class Factory:
             store=self.store,
             sessions=self._sessions(releases),
             releases=releases,
+            journal=self.journal,
             clock=self.clock,
             retention=self.settings.sessions.retention,
             progress=self.progress,
@@ -246,6 +265,7 @@ class Factory:
         from sessionctl.core.gate import Gate
         from sessionctl.core.guard import WatchGuard
         from sessionctl.core.loop import SweepLoop
+        from sessionctl.core.rounds import Rounds
         from sessionctl.core.scalers import ScalerKeeper
         from sessionctl.core.starts import StartKeeper
         from sessionctl.core.sweeper import Sweeper
@@ -254,25 +274,28 @@ class Factory:
             cluster=self.cluster,
             store=self.store,
             demand=self.demand,
+            journal=self.journal,
             probe=await self.create_probe(),
             clock=self.clock,
             settings=self.settings.idle,
         )
         return SweepLoop(
             cluster=self.cluster,
-            gate=Gate(self.cluster, self.store),
+            mirror=self.mirror,
+            gate=Gate(self.cluster, self.store, self.journal, self.metrics),
             guard=WatchGuard(self.store, self.demand),
             starts=StartKeeper(
                 cluster=self.cluster,
                 store=self.store,
                 demand=self.demand,
+                journal=self.journal,
                 clock=self.clock,
                 start_timeout=self.settings.sessions.start_timeout,
                 idle=self.settings.idle,
             ),
             sweeper=sweeper,
             keeper=ScalerKeeper(self.cluster, self.clock),
-            clock=self.clock,
+            rounds=Rounds(self.clock, self.metrics),
             settings=self.settings.sweep,
         )
 

@@ -99,8 +99,8 @@ class DirectBackend:
         from sessionctl.core.reports import report
         from sessionctl.wire import SessionList
 
-        views = await self._factory.create_view_service().list_sessions(user_id=user_id, tenant=tenant, status=status)
-        return SessionList(sessions=tuple(report(view, self._factory.clock.now()) for view in views))
+        page = await self._factory.create_view_service().list_sessions(user_id=user_id, tenant=tenant, status=status)
+        return SessionList(sessions=tuple(report(view, self._factory.clock.now()) for view in page.sessions))
 
     async def list_ids(self) -> Sequence[SessionId]:
         """Return the ids of all sessions."""

@@ -122,9 +122,7 @@ def messages(ctx: typer.Context, uuid: SessionArgument, output: OutputOption = O
 
     answer = ask(ctx, work)
     rows = [["ID", "STATUS", "MESSAGE", "REPLY"]]
-    rows += [
-        [each.message_id, each.status, _short(each.message), _short(each.reply or "")] for each in answer.messages
-    ]
+    rows += [[each.message_id, each.status, _short(each.message), _short(each.reply or "")] for each in answer.messages]
     show(answer, output, rows)
 
 

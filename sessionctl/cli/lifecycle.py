@@ -87,7 +87,9 @@ def wake(
 def sleep(
     ctx: typer.Context,
     uuid: SessionArgument,
-    force: Annotated[bool, typer.Option("--force", help="Cancel the messages that wait, each with its outcome.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Cancel the messages that wait, each with its outcome.")
+    ] = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Put a session to sleep now, whatever its idle time; refused while messages wait.

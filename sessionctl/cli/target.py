@@ -1,4 +1,4 @@
-"""Where a command goes: to the cluster itself, or to the Session API. Secrets come by environment or file, never argv."""
+"""Where a command goes: to the cluster itself or to the Session API, whose key never is an argument."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ class Loop(StrEnum):
 
     MIRROR = "mirror"
     GATE = "gate"
+    GUARD = "guard"
     SWEEP = "sweep"
     RECONCILE = "reconcile"
     LIFETIME = "lifetime"

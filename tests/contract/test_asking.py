@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from sessionctl.adapters.clock import SystemClock
+from sessionctl.adapters.metrics import NoMetrics
 from sessionctl.core.demand import DemandService
 from sessionctl.core.loop import SweepLoop
+from sessionctl.core.mirror import Mirror
+from sessionctl.core.rounds import Rounds
 from sessionctl.core.starts import StartReport
 from sessionctl.core.sweeper import Sweeper
 from sessionctl.models import Activity, Owner, SessionId, WatchEvent, Workspace
@@ -55,6 +58,12 @@ class Bed:
     async def watch_workspaces(self) -> AsyncGenerator[WatchEvent[Workspace], None]:
         yield WatchEvent(listed=(workspace(), workspace(OTHER)))
         await asyncio.Event().wait()
+
+    async def watch_nothing(self) -> AsyncGenerator[WatchEvent[Any], None]:
+        yield WatchEvent(listed=())
+        await asyncio.Event().wait()
+
+    watch_volumes = watch_pods = watch_troubles = watch_nothing
 
 
 def workspace(session_id: SessionId = SESSION, replicas: int = 1) -> Workspace:
@@ -280,14 +289,16 @@ class TestSlowAgent:
                 return StartReport()
 
         nothing = cast("Any", Nothing())
+        cluster, clock = cast("Cluster", room.bed), SystemClock()
         loop = SweepLoop(
-            cluster=cast("Cluster", room.bed),
+            cluster=cluster,
+            mirror=Mirror(cluster, clock, NoMetrics()),
             gate=nothing,
             guard=nothing,
             starts=nothing,
             sweeper=room.sweeper,
             keeper=nothing,
-            clock=SystemClock(),
+            rounds=Rounds(clock, NoMetrics()),
             settings=SweepSettings(interval=timedelta(milliseconds=50)),
         )
         running = asyncio.create_task(loop.forever())
