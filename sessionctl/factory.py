@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -33,7 +33,9 @@ if TYPE_CHECKING:
     from sessionctl.core.keyadmin import KeyAdmin
     from sessionctl.core.keys import KeyKeeper, KeyRing
     from sessionctl.core.loop import SweepLoop
+    from sessionctl.core.manager import Manager
     from sessionctl.core.mirror import Mirror
+    from sessionctl.core.quotas import Quotas
     from sessionctl.core.reconcile import Reconciler
     from sessionctl.core.releases import ReleaseService
     from sessionctl.core.sessions import SessionService
@@ -83,7 +85,19 @@ class Factory:
     client: KubernetesClient
     by_forward: bool
     """Whether pods are reached by port-forward, not by their Services."""
+    metrics: Metrics
+    journal: Journal
+    managing: bool = False
+    """Whether this is a session manager: quotas hold, and much is asked of the mirror. See ``for_manager``."""
     helm_checked: asyncio.Task[str] | None = None
+
+    def for_manager(self) -> Factory:
+        """Return the same platform for a session manager, which is measured; whoever runs its manager closes it."""
+        from sessionctl.adapters.prometheus import PrometheusMetrics
+        from sessionctl.core.journal import Journal
+
+        metrics = PrometheusMetrics(self.clock)
+        return replace(self, metrics=metrics, journal=Journal(self.store, metrics), managing=True)
 
     @cached_property
     def clock(self) -> SystemClock:
@@ -106,6 +120,7 @@ class Factory:
             context=self.options.context,
             timeout=self.settings.helm.timeout,
             checked=self.helm_checked,
+            metrics=self.metrics,
         )
 
     @cached_property
@@ -113,21 +128,16 @@ class Factory:
         """Wake and sleep."""
         from sessionctl.core.demand import DemandService
 
-        return DemandService(self.cluster, self.store, self.clock, self.journal)
+        return DemandService(self.cluster, self.store, self.clock, self.journal, self.quotas)
 
     @cached_property
-    def metrics(self) -> Metrics:
-        """Counts and measures."""
-        from sessionctl.adapters.metrics import NoMetrics
+    def quotas(self) -> Quotas | None:
+        """What users and tenants may have through a manager; None for whoever has a kubeconfig."""
+        if not self.managing:
+            return None
+        from sessionctl.core.quotas import Quotas
 
-        return NoMetrics()
-
-    @cached_property
-    def journal(self) -> Journal:
-        """What happens to sessions."""
-        from sessionctl.core.journal import Journal
-
-        return Journal(self.store, self.metrics)
+        return Quotas(self.mirror, self.store, self.journal, self.clock, self.settings.quotas)
 
     @cached_property
     def mirror(self) -> Mirror:
@@ -180,6 +190,7 @@ class Factory:
             clock=self.clock,
             retention=self.settings.sessions.retention,
             progress=self.progress,
+            quotas=self.quotas,
         )
 
     def create_key_keeper(self, directory: str, ring: KeyRing) -> KeyKeeper:
@@ -299,6 +310,36 @@ class Factory:
             settings=self.settings.sweep,
         )
 
+    async def create_manager(self) -> Manager:
+        """Everything a session manager does beside answering requests; of a factory ``for_manager``."""
+        from sessionctl.core.census import Census
+        from sessionctl.core.lifetime import LifetimeKeeper
+        from sessionctl.core.manager import Manager
+        from sessionctl.core.readiness import ReadyWatch
+        from sessionctl.core.rounds import Rounds
+
+        sessions = self.settings.sessions
+        return Manager(
+            sweep=await self.create_sweep_loop(),
+            mirror=self.mirror,
+            ready=ReadyWatch(self.journal, self.metrics),
+            open_reconciler=self.create_reconciler,
+            lifetime=LifetimeKeeper(
+                view=self.mirror,
+                cluster=self.cluster,
+                store=self.store,
+                open_sessions=self.create_session_service,
+                clock=self.clock,
+                max_lifetime=sessions.max_lifetime,
+                retention=sessions.retention,
+            ),
+            census=Census(self.mirror, self.cluster, self.store, self.metrics),
+            journal=self.journal,
+            rounds=Rounds(self.clock, self.metrics),
+            clock=self.clock,
+            settings=self.settings.reconcile,
+        )
+
 
 @asynccontextmanager
 async def open_factory(
@@ -315,7 +356,10 @@ async def open_factory(
         async with await KubernetesClient.connect(options.kubeconfig, options.context) as client:
             factory = await _assemble(options, client, progress, helm_checked)
             async with factory.store:
-                yield factory
+                try:
+                    yield factory
+                finally:
+                    await factory.journal.close()
 
 
 @asynccontextmanager
@@ -343,7 +387,9 @@ async def _assemble(
 ) -> Factory:
     from sessionctl.adapters.cluster.kubernetes_cluster import KubernetesCluster
     from sessionctl.adapters.cluster.platform import PlatformReader
+    from sessionctl.adapters.metrics import NoMetrics
     from sessionctl.adapters.store.redis_store import RedisStore
+    from sessionctl.core.journal import Journal
     from sessionctl.models import RedisEndpoint
     from sessionctl.settings import load_platform, load_settings
 
@@ -366,16 +412,19 @@ async def _assemble(
         password=secret.value("password"),
         keda_username=platform.keda.username,
     )
+    store, metrics = RedisStore(endpoint, route, settings.events), NoMetrics()
     return Factory(
         options=options,
         settings=settings,
         platform=platform,
         cluster=KubernetesCluster(client, platform.sessions_namespace),
-        store=RedisStore(endpoint, route, settings.events),
+        store=store,
         reader=reader,
         progress=progress,
         client=client,
         by_forward=by_forward,
+        metrics=metrics,
+        journal=Journal(store, metrics),
         helm_checked=helm_checked,
     )
 

@@ -130,6 +130,9 @@ class HelmCli:
         try:
             outcome = await _run_helm([self._binary, *arguments, *self._target], stdin, self._timeout)
             failed = False
+        except (NotFoundError, ConflictError):
+            failed = False  # an answer, and mostly the expected one
+            raise
         finally:
             if self._metrics is not None:
                 self._metrics.observe_helm(arguments[0], time.monotonic() - began, failed=failed)

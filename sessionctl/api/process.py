@@ -52,9 +52,10 @@ async def run(factory: Factory, address: Address, key_directory: str, drain: tim
     life, ring = Life(), KeyRing(factory.clock)
     keeper = factory.create_key_keeper(key_directory, ring)
     await keeper.load()
+    factory = factory.for_manager()
     metrics = factory.metrics
     services = await assemble(factory, ring, metrics, life)
-    loops = await factory.create_sweep_loop()
+    manager = await factory.create_manager()
     server = _Server(_configuration(create_app(services)))
     with _listen(address) as listener:
         port = listener.getsockname()[1]
@@ -63,7 +64,7 @@ async def run(factory: Factory, address: Address, key_directory: str, drain: tim
         try:
             async with asyncio.TaskGroup() as group:
                 background = [
-                    group.create_task(work) for work in (keeper.forever(), loops.forever(), _sync(factory, life))
+                    group.create_task(work) for work in (keeper.forever(), manager.run(), _sync(factory, life))
                 ]
                 await server.serve(sockets=[listener])
                 for task in background:

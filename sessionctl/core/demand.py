@@ -71,7 +71,7 @@ class DemandService:
             await self._quotas.admit_wake(session_id)
 
     async def _wake(self, session_id: SessionId, guard: Workspace | None = None) -> tuple[bool, str | None]:
-        woken = await self._with_record(session_id, lambda: self._store.wake(session_id))
+        woken: Woken = await self._with_record(session_id, lambda: self._store.wake(session_id))
         patched, notice = await self._patch(session_id, woken)
         # After the patch: nobody who wants to be woken waits for history.
         if patched and guard is not None:
@@ -96,7 +96,7 @@ class DemandService:
             raise QueueFullError(msg, retry_after=FULL_RETRY_SECONDS)
         patched, notice = await self._patch(session_id, done.woken)
         if patched:
-            self._journal.note(session_id, EventKind.WOKEN, "a message came")
+            self._journal.note(session_id, EventKind.WOKEN, "by a message")
         return notice
 
     async def touch(self, workspace: Workspace, age: timedelta) -> None:

@@ -101,7 +101,7 @@ class Journal:
                 event_id = await self._write(event, counted=note.counted)
                 if event_id is not None and note.then is not None:
                     note.then(event_id)
-            except Exception:
+            except Exception:  # noqa: BLE001
                 # The next ones are written all the same, and whoever noted this one is long gone.
                 _log.exception("the event %s is not recorded", event.kind, extra={"session": event.session_id})
 

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from sessionctl.errors import ConflictError, ForbiddenError, NotFoundError, SessionctlError
 from sessionctl.models import EventKind
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from datetime import datetime
+    from collections.abc import Awaitable, Callable, Sequence
+    from datetime import datetime, timedelta
 
     from sessionctl.core.sessions import SessionService
     from sessionctl.models import SessionId, Workspace
@@ -47,7 +46,7 @@ class LifetimeKeeper:
         view: ClusterView,
         cluster: Cluster,
         store: Store,
-        sessions: SessionService,
+        open_sessions: Callable[[], Awaitable[SessionService]],
         clock: Clock,
         max_lifetime: timedelta,
         retention: timedelta,
@@ -55,7 +54,7 @@ class LifetimeKeeper:
         self._view = view
         self._cluster = cluster
         self._store = store
-        self._sessions = sessions
+        self._open_sessions = open_sessions
         self._clock = clock
         self._max_lifetime = max_lifetime
         self._retention = retention
@@ -85,7 +84,7 @@ class LifetimeKeeper:
             _log.debug("not expired: %s", error, extra={"session": session_id})
         except SessionctlError as error:
             _log.warning("its lifetime is over, but it cannot be deleted: %s", error, extra={"session": session_id})
-        except Exception:
+        except Exception:  # noqa: BLE001 - a mistake of ours with one session must not save all others
             _log.exception("its lifetime is over, but it cannot be deleted", extra={"session": session_id})
         return False
 
@@ -100,7 +99,7 @@ class LifetimeKeeper:
         if not await self._mark(live):
             return False
         _log.info("deleted: older than sessions.maxLifetime", extra={"session": session_id})
-        await self._sessions.delete(session_id, purge=False, kind=EventKind.EXPIRED)
+        await (await self._open_sessions()).delete(session_id, purge=False, kind=EventKind.EXPIRED)
         return True
 
     async def _mark(self, seen: Workspace) -> bool:

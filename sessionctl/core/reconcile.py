@@ -108,7 +108,7 @@ class Reconciler:
                 return error.message
         except SessionctlError as error:
             return error.message
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             # A mistake of ours with one session must not keep all others from being repaired.
             _log.exception("it cannot be repaired", extra={"session": session_id})
             return f"{type(error).__name__}: see the log"

@@ -76,8 +76,8 @@ class SessionService:
         """Make a session, asleep; with a given id the call may be repeated.
 
         Raises NotFoundError (profile), ConflictError (the id belongs to somebody else, or somebody is making it),
-        QuotaExceededError, InvalidRequestError (values), HelmError, ClusterError and StoreError; after any of them nothing is left of what
-        this call made.
+        QuotaExceededError, InvalidRequestError (values), HelmError, ClusterError and StoreError; after any of them
+        nothing is left of what this call made.
         """
         session_id = request.session_id or new_session_id()
         owner = Owner(request.user_id, request.tenant, request.profile, self._clock.now())

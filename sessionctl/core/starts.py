@@ -121,7 +121,7 @@ class StartKeeper:
             # Nothing is undone and the patch is never repeated alone: the next look judges anew.
             _log.warning("a start cannot be given up: %s", error, extra={"session": session_id})
             word = "refused"
-        except Exception:
+        except Exception:  # noqa: BLE001
             # A mistake of ours with one session must not keep the starts of all others.
             _log.exception("a start cannot be judged", extra={"session": session_id})
             word = "refused"

@@ -117,7 +117,7 @@ class Sweeper:
                 await self._remember_work(workspace, age)
                 return _Word.YOUNG
             return await self._sweep(workspace, age)
-        except Exception:
+        except Exception:  # noqa: BLE001
             # A mistake of ours with one session must not keep all others awake.
             _log.exception("it cannot be judged", extra={"session": workspace.session_id})
             return _Word.REFUSED

@@ -14,6 +14,7 @@ class Loop(StrEnum):
     SWEEP = "sweep"
     RECONCILE = "reconcile"
     LIFETIME = "lifetime"
+    CENSUS = "census"
 
 
 class Dependency(StrEnum):

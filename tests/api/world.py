@@ -79,6 +79,7 @@ def make_keys() -> tuple[dict[str, str], dict[str, ApiKey]]:
 @asynccontextmanager
 async def open_api(factory: Factory) -> AsyncIterator[Api]:
     """Serve in this process; the mirror runs, nobody sweeps."""
+    factory = factory.for_manager()
     ring, life = KeyRing(factory.clock), Life()
     texts, stored = make_keys()
     ring.replace(stored.values())

@@ -13,6 +13,7 @@ import pytest
 from sessionctl.adapters.clock import SystemClock
 from sessionctl.adapters.metrics import NoMetrics
 from sessionctl.core.demand import DemandService
+from sessionctl.core.journal import Journal
 from sessionctl.core.loop import SweepLoop
 from sessionctl.core.mirror import Mirror
 from sessionctl.core.rounds import Rounds
@@ -21,6 +22,7 @@ from sessionctl.core.sweeper import Sweeper
 from sessionctl.models import Activity, Owner, SessionId, WatchEvent, Workspace
 from sessionctl.settings import EditorIdle, IdleSettings, SweepSettings
 from sessionctl.testing.clock import FakeClock
+from sessionctl.testing.metrics import CountingMetrics
 from sessionctl.testing.probe import ScriptedProbe
 from tests.support.waiting import until
 
@@ -80,10 +82,12 @@ class Room:
         self.probe = ScriptedProbe(Activity())
         self.table = table
         cluster = cast("Cluster", self.bed)
+        journal = Journal(store, CountingMetrics())
         self.sweeper = Sweeper(
             cluster=cluster,
             store=store,
-            demand=DemandService(cluster, store, self.clock),
+            demand=DemandService(cluster, store, self.clock, journal),
+            journal=journal,
             probe=self.probe,
             clock=self.clock,
             settings=settings,
