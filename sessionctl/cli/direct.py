@@ -108,7 +108,10 @@ class DirectBackend:
 
     async def why(self, session_id: SessionId) -> Why:
         """Show what holds a session awake."""
-        raise NotImplementedError(session_id)
+        from sessionctl.core.reports import why_report
+
+        service = await self._factory.create_why_service()
+        return why_report(await service.explain(session_id), self._factory.clock.now())
 
     async def events(self, session_id: SessionId, *, follow: bool) -> AsyncGenerator[Event, None]:
         """Yield what happened to a session, and with ``follow`` what happens."""

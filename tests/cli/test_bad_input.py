@@ -18,6 +18,7 @@ from tests.support.steps import Steps
 from tests.support.waiting import wait_for
 from tools.localcluster import LocalCluster
 
+NEVER = -1
 BAD_INPUT, NOT_FOUND, CONFLICT, FORBIDDEN, DEPENDENCY, TOO_LATE = range(2, 8)
 ABOUT_ONE = ["wake", "status", "sleep", "delete", "restore", "why", "events", "messages"]
 CHANGING = ["wake", "sleep", "delete", "restore"]
@@ -48,12 +49,12 @@ def assert_refused(done: Done, code: int, cause: str, step: str = "") -> None:
 
 @pytest.fixture
 def footprint(census: Census) -> Iterator[None]:
-    """Nothing of the test may stay: no release, no object, no key of Redis."""
+    """Nothing of the test may stay: no release, no object, no key of Redis that does not end by itself."""
 
     def everything() -> set[str]:
         found = {item["metadata"]["name"] for kind in KINDS for item in census.api.get(census.path(kind))["items"]}
         with census.redis() as redis:
-            return found | {str(key) for key in redis.scan_iter()}
+            return found | {str(key) for key in redis.scan_iter() if redis.ttl(key) == NEVER}
 
     before = everything()
     yield
