@@ -43,7 +43,7 @@ class Remains:
     Attributes:
         releases: Status of each revision Helm remembers, oldest first.
         objects: Kind to object.
-        keys: Kinds of its Redis keys, such as "session" and "queue"; "user" for its entry in the index. Without history.
+        keys: Kinds of its Redis keys, such as "session" and "queue"; "user" for its entry in the index; no history.
     """
 
     uuid: str
