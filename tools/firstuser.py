@@ -263,7 +263,7 @@ def main() -> int:
                 cluster.api_url, make_key(cluster, "first-user") or "", Path(folder), lambda line: say(f"  {line}")
             )
             # A Secret reaches its pods a few seconds later.
-            until(lambda: curl.quiet().get("/sessions").status == _OK, "the managers know the key")
+            until(curl.is_known, "the managers know the key")
             measured = walk(FirstUser(curl, Api.from_kubeconfig(cluster.kubeconfig), say))
         except ToolError as error:
             say(f"error: {error}")
