@@ -1,4 +1,4 @@
-"""`python -m tools.docs [--check]`: write docs/reference/cli.md and openapi.json from the code itself."""
+"""`python -m tools.docs [--check]`: write docs/reference/cli.md, metrics.md and openapi.json from the code itself."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from sessionctl.adapters.metrics import NoMetrics
 from sessionctl.api.app import build
 from sessionctl.cli.app import app
 from sessionctl.settings import ApiSettings
+from tools import metrics_page
 from tools.pins import ROOT
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.docs", description=__doc__)
     parser.add_argument("--check", action="store_true", help="only say whether the pages are current")
     arguments = parser.parse_args()
-    pages = {PAGE: render(), OPENAPI: render_api()}
+    pages = {PAGE: render(), metrics_page.PAGE: metrics_page.render(), OPENAPI: render_api()}
     stale = [page for page, text in pages.items() if not page.is_file() or page.read_text() != text]
     for page in stale:
         if arguments.check:
