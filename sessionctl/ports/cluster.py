@@ -131,6 +131,10 @@ class Cluster(ClusterView, Protocol):
         """Remove the record of a pending revision, so that Helm accepts an upgrade again."""
         ...
 
+    async def remove_leftovers(self, session_id: SessionId) -> None:
+        """Delete every object that carries the session's label, but for its volume, and its pods, which follow."""
+        ...
+
     async def list_leftovers(self, session_id: SessionId) -> Sequence[str]:
         """Name every object that carries the session's label, as ``kind/name``."""
         ...

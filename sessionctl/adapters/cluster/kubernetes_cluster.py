@@ -174,6 +174,13 @@ class KubernetesCluster:
             found += [f"{kind}/{objects.child(item, 'metadata').get('name')}" for item in objects.items(listing)]
         return found
 
+    async def remove_leftovers(self, session_id: SessionId) -> None:
+        """See ``ports.Cluster``."""
+        for leftover in await self.list_leftovers(session_id):
+            kind, _, name = leftover.partition("/")
+            if kind not in {"persistentvolumeclaim", "pod"}:
+                await self._client.delete(self._path(kind, name))
+
     async def _list(self, kind: str, read: Callable[[JsonObject], Item]) -> Sequence[Item]:
         found, _ = await read_all(self._client, self._path(kind), read, labelSelector=labels.WORKSPACE_SELECTOR)
         return found
