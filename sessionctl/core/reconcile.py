@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -172,9 +172,10 @@ class Reconciler:
             case Repair.MARK_DELETED if volume is not None:
                 await self._cluster.mark_volume_deleted(session_id, self._clock.now(), purge=False)
                 await self._bury(live)
-            case Repair.REMOVE_VOLUME:
-                await self._bury(live)
-                await self._cluster.remove_volume(session_id)
+            case Repair.REMOVE_VOLUME if volume is not None:
+                # Of the version that was judged: a restore that has begun has marked it anew.
+                await self._cluster.remove_volume(session_id, volume.resource_version)
+                await self._bury(replace(live, volume=None), volume.owner)
             case Repair.WRITE_RECORD if workspace is not None:
                 await self._write_record(workspace, grace)
             case Repair.DROP_RECORD:
@@ -253,9 +254,9 @@ class Reconciler:
                     await self._cluster.mark_volume_deleted(session_id, self._clock.now(), purge=False)
                 await self._releases.uninstall(session_id)
 
-    async def _bury(self, live: Sighting) -> None:
+    async def _bury(self, live: Sighting, known: Owner | None = None) -> None:
         present = live.workspace or live.volume
-        owner = present.owner if present else await self._recorded_owner(live.session_id)
+        owner = known or (present.owner if present else await self._recorded_owner(live.session_id))
         lifetime = self._retention if live.volume is not None else timedelta(minutes=1)
         # Without an owner only the index of users keeps an entry too many.
         tenant, user_id = (owner.tenant, owner.user_id) if owner else ("", "")

@@ -111,8 +111,11 @@ class Cluster(ClusterView, Protocol):
         """Take those annotations off again."""
         ...
 
-    async def remove_volume(self, session_id: SessionId) -> None:
-        """Delete the volume and its files; succeeds when it is gone."""
+    async def remove_volume(self, session_id: SessionId, resource_version: str | None = None) -> None:
+        """Delete the volume and its files; succeeds when it is gone.
+
+        With a ``resource_version``, raises ConflictError when somebody has changed it since it was read.
+        """
         ...
 
     async def find_scaler(self, session_id: SessionId) -> Scaler | None:

@@ -142,9 +142,10 @@ class KubernetesCluster:
         """See ``ports.Cluster``."""
         await self._annotate("persistentvolumeclaim", session_id, {labels.DELETED_AT: None, labels.PURGE: None})
 
-    async def remove_volume(self, session_id: SessionId) -> None:
+    async def remove_volume(self, session_id: SessionId, resource_version: str | None = None) -> None:
         """See ``ports.Cluster``."""
-        await self._client.delete(self._path("persistentvolumeclaim", labels.object_name(session_id)))
+        path = self._path("persistentvolumeclaim", labels.object_name(session_id))
+        await self._client.delete(path, resource_version)
 
     async def find_scaler(self, session_id: SessionId) -> Scaler | None:
         """See ``ports.Cluster``."""
