@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
+from sessionctl.models import EventKind
+
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from sessionctl.core.journal import Journal
     from sessionctl.models import Activity, SessionId, Workspace
     from sessionctl.ports import ActivityProbe, Clock
     from sessionctl.settings import IdleSettings
@@ -30,14 +33,26 @@ class _Asked:
     at: float
     silent: bool = False
     warned: bool = False
+    answer: Activity | None = None
+    answered_at: float | None = None
+    """When the last question ended, by an answer or by silence."""
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What an agent said when it was asked last (None: nothing), and how long ago that was."""
+
+    activity: Activity | None
+    age: timedelta
 
 
 class Inquiry:
     """Asks agents, none more often than its answer can matter."""
 
-    def __init__(self, probe: ActivityProbe, clock: Clock, settings: IdleSettings) -> None:
+    def __init__(self, probe: ActivityProbe, clock: Clock, journal: Journal, settings: IdleSettings) -> None:
         self._probe = probe
         self._clock = clock
+        self._journal = journal
         self._settings = settings
         self._slots = asyncio.Semaphore(PARALLEL_QUESTIONS)
         self._asked: dict[SessionId, _Asked] = {}
@@ -63,7 +78,7 @@ class Inquiry:
             asked = self._asked.setdefault(session_id, _Asked(at=0.0))
             asked.at = self._clock.monotonic()
             answer = await self._probe.ask(workspace)
-        asked.silent = answer is None
+        asked.silent, asked.answer, asked.answered_at = answer is None, answer, self._clock.monotonic()
         # While it may not sleep anyway, silence changes nothing.
         if answer is None and not asked.warned and since_active >= self._settings.release_after:
             asked.warned = True
@@ -72,10 +87,21 @@ class Inquiry:
                 self._settings.unknown_limit,
                 extra={"session": session_id},
             )
+            # Other managers ask too, and find the same; an agent may fall silent again an hour later.
+            mark = f"{workspace.woken_at}/{self._clock.now():%Y-%m-%dT%H}"
+            detail = f"its agent does not answer; it stays awake for up to {self._settings.unknown_limit}"
+            self._journal.note(session_id, EventKind.AGENT_SILENT, detail, once=mark)
         elif answer is not None and asked.warned:
             asked.warned = False
             _log.info("the agent answers again", extra={"session": session_id})
         return answer
+
+    def last_answer(self, session_id: SessionId) -> Answered | None:
+        """Return what the agent said last; None where it has not been asked since the session is awake."""
+        asked = self._asked.get(session_id)
+        if asked is None or asked.answered_at is None:
+            return None
+        return Answered(asked.answer, timedelta(seconds=self._clock.monotonic() - asked.answered_at))
 
     def forget_answer(self, session_id: SessionId) -> None:
         """Let the session be asked at once: its last answer led to nothing."""

@@ -40,7 +40,9 @@ from sessionctl.models.demand import (
     Woken,
 )
 from sessionctl.models.events import (
+    OLDEST_EVENT,
     EventKind,
+    EventPage,
     MessageOutcome,
     SessionEvent,
     StoredEvent,
@@ -51,10 +53,15 @@ from sessionctl.models.manager import (
 )
 from sessionctl.models.views import (
     Activity,
+    Holder,
+    HolderKind,
+    SessionPage,
     SessionView,
+    WhyView,
 )
 
 __all__ = [
+    "OLDEST_EVENT",
     "Activity",
     "ApiKey",
     "Caller",
@@ -64,6 +71,9 @@ __all__ = [
     "Enqueued",
     "Epoch",
     "EventKind",
+    "EventPage",
+    "Holder",
+    "HolderKind",
     "JsonObject",
     "JsonValue",
     "Loop",
@@ -83,6 +93,7 @@ __all__ = [
     "Scope",
     "SessionEvent",
     "SessionId",
+    "SessionPage",
     "SessionStatus",
     "SessionView",
     "StoredEvent",
@@ -90,6 +101,7 @@ __all__ = [
     "Volume",
     "WaitingMessage",
     "WatchEvent",
+    "WhyView",
     "Woken",
     "Workspace",
 ]

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from sessionctl.models import (
         Enqueued,
         Epoch,
+        EventPage,
         MessageOutcome,
         Queue,
         RateLimit,
@@ -38,7 +39,7 @@ class DemandStore(Protocol):
         ...
 
     async def enqueue(self, session_id: SessionId, message_id: str, message: str, max_waiting: int) -> Enqueued:
-        """Wake, and append the message once per message id."""
+        """Wake, append the message once per message id, and its event with it."""
         ...
 
     async def release(self, session_id: SessionId, release_after: timedelta, *, force: bool) -> ReleaseOutcome:
@@ -58,6 +59,10 @@ class DemandStore(Protocol):
 
     async def get_queue(self, session_id: SessionId) -> Queue:
         """Say what the list holds."""
+        ...
+
+    async def get_lengths(self, session_ids: Sequence[SessionId]) -> Sequence[int]:
+        """Return how long each list is, with whatever it holds."""
         ...
 
     async def list_demanded(self, session_ids: Sequence[SessionId]) -> Sequence[SessionId]:
@@ -85,7 +90,20 @@ class RecordStore(Protocol):
         ...
 
     async def bury(self, session_id: SessionId, owner_tenant: str, owner_user: str, retention: timedelta) -> None:
-        """Write the tombstone and remove record, demand and index entry in one step."""
+        """Write the tombstone and remove record, demand and index entry in one step; waiting chats are cancelled."""
+        ...
+
+    async def bury_unwanted(
+        self, session_id: SessionId, owner_tenant: str, owner_user: str, retention: timedelta
+    ) -> bool:
+        """As ``bury``, but only for a session with a record and without demand or tombstone, while the gate is open.
+
+        Of it and a wake, one comes first: either the wake is refused, or this does nothing and answers False.
+        """
+        ...
+
+    async def get_burial_age(self, session_id: SessionId) -> timedelta | None:
+        """Return how long ago the tombstone was written, by the clock of Redis; None when there is none."""
         ...
 
     async def unbury(self, workspace: Workspace) -> None:
@@ -132,7 +150,14 @@ class EventStore(Protocol):
         ...
 
     async def list_events(self, session_id: SessionId, after: str | None, limit: int) -> Sequence[StoredEvent]:
-        """Return the events after one id (None: from the oldest there is), oldest first."""
+        """Return the events after one id (None: from the oldest there is), oldest first.
+
+        Fewer than ``limit``, or none, only when there are no more. Raises InvalidRequestError for what is no id.
+        """
+        ...
+
+    async def read_events(self, session_id: SessionId, after: str, limit: int) -> EventPage:
+        """Return the next page after one id, and where the stream stands; for whoever follows it."""
         ...
 
     async def wait_events(self, after: Mapping[SessionId, str], patience: timedelta) -> Sequence[StoredEvent]:
@@ -150,8 +175,14 @@ class MessageStore(Protocol):
         """Return the chats in the demand list, in order."""
         ...
 
-    async def settle_waiting(self, session_id: SessionId, outcome: MessageOutcome, reason: str) -> Sequence[str]:
-        """Take all chats off the list, each with its one outcome as an event, in one step; returns their ids."""
+    async def settle_waiting(
+        self, session_id: SessionId, outcome: MessageOutcome, reason: str, woken_at: int | None = None
+    ) -> Sequence[str]:
+        """Take all chats off the list, each with its one outcome as an event, in one step.
+
+        Returns the ids of those that had no outcome before. With ``woken_at``, does nothing when the record's is
+        another, because somebody has woken the session since it was read, nor while the gate is closed.
+        """
         ...
 
 
@@ -175,7 +206,13 @@ class AccessStore(Protocol):
         ...
 
     async def get_token_epoch(self, session_id: SessionId) -> int:
-        """Return the number that a session's tokens must carry; 0 when none was ever revoked."""
+        """Return the number that a session's tokens must carry: this one, exactly.
+
+        It is another one than before any revocation, any delete, and any loss of the record, which may have been the
+        loss of a revocation. Without a record it is another one at every call, so that no token is valid; rebuild the
+        record first. (A Redis that comes back with an older copy of its data forgets later revocations: a token is
+        then valid again, until it expires.)
+        """
         ...
 
     async def revoke_tokens(self, session_id: SessionId) -> int:
@@ -187,7 +224,7 @@ class QuotaStore(Protocol):
     """How many sessions a user may have; raises StoreError."""
 
     async def reserve_session(self, session_id: SessionId, owner_tenant: str, owner_user: str, limit: int) -> bool:
-        """Count the session in its user's index before it is made; False when the user has as many as allowed.
+        """Count the session in its user's index before it is made; False when the user has ``limit`` (0: no limit).
 
         Atomic: of calls at the same moment no more than allowed succeed. A reservation whose session was never made
         ends by itself.

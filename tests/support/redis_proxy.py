@@ -95,6 +95,8 @@ class RedisProxy:
         self._pairs: list[_Pair] = []
         self._holds: list[Hold] = []
         self._thread = threading.Thread(target=self._accept, daemon=True)
+        self.away = False
+        """Whether every connection is closed as soon as it is made."""
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -103,9 +105,7 @@ class RedisProxy:
     def __exit__(self, *_: object) -> None:
         for hold in self._holds:
             hold.let_go()
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+        self.refuse()
         self._thread.join()
         self.cut()
         for pair in self._pairs:
@@ -132,6 +132,12 @@ class RedisProxy:
         self.trap(matches, nth=nth, before=hold)
         return hold
 
+    def refuse(self) -> None:
+        """Accept no more connections; those that are open stay."""
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
     def cut(self) -> None:
         """End every open connection."""
         with self._lock:
@@ -145,6 +151,9 @@ class RedisProxy:
                 client, _ = self._listener.accept()
             except OSError:
                 return
+            if self.away:
+                client.close()
+                continue
             try:
                 server = socket.create_connection(self._target, timeout=5)
                 server.settimeout(None)

@@ -40,8 +40,15 @@ class RedisDemand(StorePart):
         element = json.dumps({"id": message_id, "message": message}, ensure_ascii=False)
         word, *answer = await self._run_fields(
             "enqueue",
-            [keys.record(session_id), keys.queue(session_id), keys.tombstone(session_id), keys.DISPATCH_PENDING],
-            [session_id, message_id, element, max_waiting],
+            [
+                keys.record(session_id),
+                keys.queue(session_id),
+                keys.tombstone(session_id),
+                keys.DISPATCH_PENDING,
+                keys.events(session_id),
+                keys.marks(session_id),
+            ],
+            [session_id, message_id, element, max_waiting, *self._caps],
         )
         refuse(session_id, word)
         return Enqueued(outcome=EnqueueOutcome(word), woken=_woken(answer))
@@ -70,6 +77,16 @@ class RedisDemand(StorePart):
             "get_queue", [keys.queue(session_id), keys.record(session_id)], []
         )
         return Queue(awake=int(awake), chats=int(chats), outside=int(outside))
+
+    async def get_lengths(self, session_ids: Sequence[SessionId]) -> Sequence[int]:
+        """See ``ports.DemandStore``."""
+        with self._translated():
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for session_id in session_ids:
+                    pipeline.llen(keys.queue(session_id))
+                found = await pipeline.execute(raise_on_error=False)
+        # A key of another type is demand too: one element.
+        return [length if isinstance(length, int) else 1 for length in found]
 
     async def list_demanded(self, session_ids: Sequence[SessionId]) -> Sequence[SessionId]:
         """See ``ports.DemandStore``."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sessionctl.adapters.store import keys
 from sessionctl.adapters.store.base import StorePart, milliseconds, record_fields
@@ -17,14 +17,20 @@ if TYPE_CHECKING:
     from sessionctl.models import Workspace
 
 
+DELETED: Final = "the session was deleted"
+"""Why the messages that still waited were cancelled."""
+FIELDS: Final = ("user_id", "tenant", "profile", "created_at", "last_active", "released_at", "woken_at")
+
+
 class RedisRecords(StorePart):
     """Records, the index of users, tombstones."""
 
     async def get_record(self, session_id: SessionId) -> Record | None:
         """See ``ports.RecordStore``."""
         with self._translated():
-            reply = await self._client.hgetall(keys.record(session_id))
-        fields = {str(name): str(value) for name, value in reply.items()}
+            # Not the whole hash: it remembers the ids of the session's messages too.
+            reply = await self._client.hmget(keys.record(session_id), FIELDS)
+        fields = {name: str(value) for name, value in zip(FIELDS, reply, strict=True) if value is not None}
         return _decode(session_id, fields) if "user_id" in fields else None
 
     async def get_idle_times(self, session_ids: Sequence[SessionId]) -> Sequence[timedelta | None]:
@@ -48,6 +54,8 @@ class RedisRecords(StorePart):
                 keys.queue(session_id),
                 keys.tombstone(session_id),
                 keys.user_index(owner.tenant, owner.user_id),
+                keys.events(session_id),
+                keys.marks(session_id),
             ],
             [session_id, int(workspace.replicas > 0), milliseconds(workspace), *record_fields(workspace)],
         )
@@ -63,18 +71,45 @@ class RedisRecords(StorePart):
 
     async def bury(self, session_id: SessionId, owner_tenant: str, owner_user: str, retention: timedelta) -> None:
         """See ``ports.RecordStore``."""
-        await self._run(
+        await self._bury(session_id, owner_tenant, owner_user, retention, unwanted=False)
+
+    async def bury_unwanted(
+        self, session_id: SessionId, owner_tenant: str, owner_user: str, retention: timedelta
+    ) -> bool:
+        """See ``ports.RecordStore``."""
+        return await self._bury(session_id, owner_tenant, owner_user, retention, unwanted=True)
+
+    async def _bury(
+        self, session_id: SessionId, owner_tenant: str, owner_user: str, retention: timedelta, *, unwanted: bool
+    ) -> bool:
+        done = await self._run(
             "bury",
             [
                 keys.tombstone(session_id),
                 keys.record(session_id),
                 keys.queue(session_id),
                 keys.events(session_id),
+                keys.marks(session_id),
                 keys.DISPATCH_PENDING,
                 keys.user_index(owner_tenant, owner_user),
+                keys.EPOCH,
             ],
-            [session_id, max(1, retention // timedelta(milliseconds=1))],
+            [session_id, max(1, retention // timedelta(milliseconds=1)), DELETED, *self._caps, int(unwanted)],
         )
+        return done == 1
+
+    async def get_burial_age(self, session_id: SessionId) -> timedelta | None:
+        """See ``ports.RecordStore``."""
+        with self._translated():
+            async with self._client.pipeline(transaction=False) as pipeline:
+                pipeline.time()
+                pipeline.get(keys.tombstone(session_id))
+                (seconds, microseconds), buried_at = await pipeline.execute()
+        if buried_at is None:
+            return None
+        now = int(seconds) * 1000 + int(microseconds) // 1000
+        # What is not ours to read was there long ago.
+        return timedelta(milliseconds=now - (int(buried_at) if str(buried_at).isdigit() else 0))
 
     async def unbury(self, workspace: Workspace) -> None:
         """See ``ports.RecordStore``."""
@@ -85,6 +120,7 @@ class RedisRecords(StorePart):
                 keys.tombstone(session_id),
                 keys.record(session_id),
                 keys.events(session_id),
+                keys.marks(session_id),
                 keys.user_index(owner.tenant, owner.user_id),
             ],
             [session_id, milliseconds(workspace), *record_fields(workspace)],
