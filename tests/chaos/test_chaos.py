@@ -70,9 +70,8 @@ async def test_a_storm(arena: LocalCluster, sessions: Sequence[str]) -> None:
 
 def _print(notes: Notes, storm: Storm) -> None:
     wakes = sum(len(promised) for promised in notes.promised.values())
-    print(
-        f"seed {SEED}: {wakes} wakes accepted, {len(notes.answers)} statuses, {notes.refused} refused; faults {storm.faults}"
-    )
+    print(f"seed {SEED}: {wakes} wakes accepted, {len(notes.answers)} statuses, {notes.refused} refused")
+    print(f"  faults: {storm.faults}")
     for name, waits in notes.waits.items():
         if waits:
             print(f"  until {name}: {len(waits)} times, p50 {statistics.median(waits):.1f} s, max {max(waits):.1f} s")
