@@ -7,11 +7,14 @@
     │  └─ KeyReusedError            idempotency_key_reused
     ├─ NotFoundError                not_found
     ├─ ConflictError                conflict
-    │  └─ DemandGateClosedError     demand_gate_closed
+    │  ├─ DemandGateClosedError     demand_gate_closed
+    │  └─ InProgressError           in_progress
     ├─ ForbiddenError               forbidden
     │  ├─ UnauthenticatedError      unauthenticated
+    │  ├─ InsufficientScopeError    insufficient_scope
     │  └─ QuotaExceededError        quota_exceeded
     ├─ RateLimitedError             rate_limited
+    │  └─ QueueFullError            queue_full
     ├─ DependencyError              dependency_failed
     │  ├─ HelmError                 helm_failed
     │  ├─ ClusterError              cluster_failed
@@ -82,6 +85,12 @@ class DemandGateClosedError(ConflictError):
     code: ClassVar[str] = "demand_gate_closed"
 
 
+class InProgressError(ConflictError):
+    """Somebody is at it already; the same request a moment later finds it done."""
+
+    code: ClassVar[str] = "in_progress"
+
+
 class ForbiddenError(SessionctlError):
     """The caller may not do this."""
 
@@ -92,6 +101,12 @@ class UnauthenticatedError(ForbiddenError):
     """The caller did not show the right credential."""
 
     code: ClassVar[str] = "unauthenticated"
+
+
+class InsufficientScopeError(ForbiddenError):
+    """The credential is good, but not for this."""
+
+    code: ClassVar[str] = "insufficient_scope"
 
 
 class QuotaExceededError(ForbiddenError):
@@ -105,9 +120,15 @@ class RateLimitedError(SessionctlError):
 
     code: ClassVar[str] = "rate_limited"
 
-    def __init__(self, message: str, *, retry_after: float, hint: str | None = None) -> None:
+    def __init__(self, message: str, *, retry_after: float = 1.0, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.retry_after = retry_after
+
+
+class QueueFullError(RateLimitedError):
+    """As many messages wait for the session as may wait."""
+
+    code: ClassVar[str] = "queue_full"
 
 
 class DependencyError(SessionctlError):

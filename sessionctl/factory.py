@@ -28,14 +28,18 @@ if TYPE_CHECKING:
     from sessionctl.adapters.store.connection import Route
     from sessionctl.adapters.store.redis_store import RedisStore
     from sessionctl.core.demand import DemandService
+    from sessionctl.core.events import EventHub
+    from sessionctl.core.keyadmin import KeyAdmin
+    from sessionctl.core.keys import KeyKeeper, KeyRing
     from sessionctl.core.loop import SweepLoop
     from sessionctl.core.reconcile import Reconciler
     from sessionctl.core.releases import ReleaseService
     from sessionctl.core.sessions import SessionService
+    from sessionctl.core.tokens import TokenService
     from sessionctl.core.views import ViewService
     from sessionctl.core.waiting import Waiter
     from sessionctl.models import JsonObject, SessionId
-    from sessionctl.ports import ActivityProbe
+    from sessionctl.ports import ActivityProbe, Metrics
     from sessionctl.settings import Platform, PlatformRedis, Settings
 
 
@@ -85,6 +89,13 @@ class Factory:
         from sessionctl.adapters.clock import SystemClock
 
         return SystemClock()
+
+    @cached_property
+    def metrics(self) -> Metrics:
+        """What is counted and measured."""
+        from sessionctl.adapters.metrics import NoMetrics
+
+        return NoMetrics()
 
     @cached_property
     def helm(self) -> HelmCli:
@@ -152,6 +163,36 @@ class Factory:
             retention=self.settings.sessions.retention,
             progress=self.progress,
         )
+
+    def create_key_keeper(self, directory: str, ring: KeyRing) -> KeyKeeper:
+        """API keys, from a directory with a file each."""
+        from pathlib import Path
+
+        from sessionctl.adapters.keys import DirectoryKeySource
+        from sessionctl.core.keys import KeyKeeper, parse_entry
+
+        return KeyKeeper(DirectoryKeySource(Path(directory), parse_entry), ring, self.clock)
+
+    def create_key_admin(self) -> KeyAdmin:
+        """The Secret of the API keys."""
+        from sessionctl.adapters.cluster.keys import KeySecret
+        from sessionctl.core.keyadmin import KeyAdmin
+
+        return KeyAdmin(KeySecret(self.client, self.options.platform_namespace), self.clock)
+
+    async def create_token_service(self) -> TokenService:
+        """Session tokens; reads the platform key, and the one before it while it is being changed."""
+        from sessionctl.core.tokens import TokenService
+
+        secret = await self.reader.read_secret(self.platform.platform_key_secret)
+        keys = [secret.value("key"), secret.find("previous-key")]
+        return TokenService([key for key in keys if key], self.store, self.clock, self.settings.api.token_lifetime)
+
+    def create_event_hub(self) -> EventHub:
+        """Whoever listens to sessions; one for the whole process."""
+        from sessionctl.core.events import EventHub
+
+        return EventHub(self.store, self.clock)
 
     def create_waiter(self) -> Waiter:
         """Waiting for the cluster."""
@@ -307,7 +348,7 @@ async def _assemble(
         settings=settings,
         platform=platform,
         cluster=KubernetesCluster(client, platform.sessions_namespace),
-        store=RedisStore(endpoint, route),
+        store=RedisStore(endpoint, route, settings.events),
         reader=reader,
         progress=progress,
         client=client,

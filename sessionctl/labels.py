@@ -37,6 +37,7 @@ AGENT_PORT: Final = 8081
 """Of the session's Service, and of its pod."""
 
 PLATFORM_CONFIGMAP: Final = "sessionctl-platform"
+API_KEYS_SECRET: Final = "sessionctl-api-keys"  # noqa: S105 - the name of one
 
 USER_HASH_LENGTH: Final = 40
 SESSION_ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")

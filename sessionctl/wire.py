@@ -15,6 +15,11 @@ class _Shape(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
+class _Body(_Shape):
+    # Built at once: FastAPI builds its adapters from it, and silences what Pydantic says of them only then.
+    model_config = ConfigDict(defer_build=False)
+
+
 class CreatedSession(TypedDict):
     """Answer of create: a plain mapping, for which Pydantic need not be loaded (docs/decisions/0007)."""
 
@@ -26,14 +31,24 @@ class CreatedSession(TypedDict):
     url: str
 
 
-class CreateRequest(_Shape):
+class CreatedReport(_Shape):
+    """The same for whoever has Pydantic anyway: it cannot read a TypedDict before Python 3.12."""
+
+    uuid: str
+    user_id: str
+    status: Literal["created"]
+    created_at: datetime
+    url: str
+
+
+class CreateRequest(_Body):
     """Body of ``POST /session/create``."""
 
     user_id: str = Field(min_length=1, max_length=256)
     profile: str = "default"
 
 
-class ChatRequest(_Shape):
+class ChatRequest(_Body):
     """Body of ``POST /session/{uuid}/chat``."""
 
     message: str = Field(min_length=1)
@@ -162,6 +177,35 @@ class SessionList(_Shape):
     sessions: tuple[SessionReport, ...]
     cursor: str | None = None
     """Give it back to get the next page; None on the last one."""
+
+
+class ApiKeyInfo(_Shape):
+    """An API key, without the key."""
+
+    id: str
+    tenant: str
+    scopes: tuple[Scope, ...]
+    expires_at: datetime | None
+
+
+class CreatedApiKey(ApiKeyInfo):
+    """Answer of apikey create: the only time that the key is shown."""
+
+    key: str
+
+
+class ApiKeyList(_Shape):
+    """Answer of apikey list; ``broken`` are the ids of entries that managers cannot read."""
+
+    keys: tuple[ApiKeyInfo, ...]
+    broken: tuple[str, ...]
+
+
+class Health(_Shape):
+    """Answer of readyz; ``dependencies`` only when asked for: one that is down takes nothing away by itself."""
+
+    status: Literal["starting", "ready", "draining"]
+    dependencies: dict[str, bool] | None = None
 
 
 class SweepResult(_Shape):

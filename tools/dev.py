@@ -69,6 +69,10 @@ def targets() -> dict[str, Target]:
         "lint": Target("run the linters only", ("-m", "tools.checks", "lint")),
         "bench": Target("print what create costs beside a bare helm install", ("-m", "tools.bench"), CLUSTER_TOOLS),
         "bench-wake": Target("print what a wake costs on a real pod", ("-m", "tools.wakebench")),
+        "first-user": Target(
+            "walk through the API with curl on real pods, with the default timeouts: 4 minutes",
+            ("-m", "tools.firstuser"),
+        ),
         "up": Target(
             "start a local cluster with the platform (KIND=real: with real pods), and print how to use it",
             (*cluster, "up"),
@@ -87,7 +91,7 @@ def targets() -> dict[str, Target]:
 def help_text() -> str:
     """Return what `make` without a target prints."""
     lines = ["usage: make TARGET", ""]
-    lines += [f"  {name:10} {target.help}" for name, target in targets().items()]
+    lines += [f"  {name:11} {target.help}" for name, target in targets().items()]
     lines += ["", "`python3 tools/dev.py run COMMAND...` runs a command of the virtual environment the same way."]
     return "\n".join(lines) + "\n"
 

@@ -15,6 +15,8 @@ from tools.pins import ROOT
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from typer._click import Context
+
 PAGE = ROOT / "docs" / "reference" / "cli.md"
 _WIDTH = 100
 _HEAD = """\
@@ -39,9 +41,15 @@ def _helps() -> Iterator[tuple[str, str]]:
     assert isinstance(group, TyperGroup)
     root = group.make_context("sessionctl", [], **settings)
     yield "sessionctl", _plain(group.get_help(root))
+    yield from _below(group, root, settings)
+
+
+def _below(group: TyperGroup, parent: Context, settings: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for name, command in group.commands.items():
-        context = command.make_context(name, [], parent=root, **settings)
-        yield f"sessionctl {name}", _plain(command.get_help(context))
+        context = command.make_context(name, [], parent=parent, **settings)
+        yield context.command_path, _plain(command.get_help(context))
+        if isinstance(command, TyperGroup):
+            yield from _below(command, context, settings)
 
 
 def _plain(text: str) -> str:

@@ -1,1 +1,1 @@
-"""The Session API: HTTP in front of core (DESIGN 6)."""
+"""The Session API: translates HTTP into calls of core, and answers into JSON (DESIGN 6)."""

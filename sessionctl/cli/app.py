@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sessionctl.cli import lifecycle, show, upkeep
+from sessionctl.cli import apikey, lifecycle, serve, show, upkeep
 from sessionctl.cli.boundary import ErrorBoundary, flush
 from sessionctl.cli.parameters import PlainCommand
 from sessionctl.cli.run import GlobalOptions
@@ -61,6 +61,8 @@ app.command(cls=PlainCommand)(lifecycle.restore)
 app.command(cls=PlainCommand)(show.template)
 app.command(cls=PlainCommand)(upkeep.reconcile)
 app.command(cls=PlainCommand)(upkeep.sweep)
+app.command(cls=PlainCommand)(serve.serve)
+app.add_typer(apikey.app, name="apikey")
 app.command(cls=PlainCommand)(show.version)
 
 

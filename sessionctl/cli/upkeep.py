@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import logging
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -37,12 +34,13 @@ def sweep(
 
       sessionctl sweep --loop
     """
+    from sessionctl.cli.logs import log_to_stderr
     from sessionctl.cli.render import facts, show
     from sessionctl.cli.run import call
     from sessionctl.wire import SweepResult
 
     async def for_ever(factory: Factory) -> None:
-        _log_to_stderr(factory.settings.logging.level)
+        log_to_stderr(factory.settings.logging.level)
         await (await factory.create_sweep_loop()).forever()
 
     async def once(factory: Factory) -> SweepResult:
@@ -113,27 +111,3 @@ def reconcile(
     show(answer, output, rows)
     if any(repair.error for repair in answer.repairs):
         raise typer.Exit(REPAIR_FAILED)
-
-
-class _JsonLines(logging.Formatter):
-    """One JSON object a line, as log collectors want them."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Render one record."""
-        line = {
-            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
-            "level": record.levelname.lower(),
-            "message": record.getMessage(),
-        }
-        line |= {name: getattr(record, name) for name in ("session", "sessions") if hasattr(record, name)}
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
-
-
-def _log_to_stderr(level: str) -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_JsonLines())
-    root = logging.getLogger("sessionctl")
-    root.addHandler(handler)
-    root.setLevel(level.upper())

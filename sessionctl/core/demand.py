@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from sessionctl.errors import ClusterError, ConflictError, DemandGateClosedError, NotFoundError
-from sessionctl.models import ReleaseOutcome
+from sessionctl.errors import ClusterError, ConflictError, DemandGateClosedError, NotFoundError, QueueFullError
+from sessionctl.models import EnqueueOutcome, MessageOutcome, ReleaseOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 
 SLEEP_ATTEMPTS: Final = 5
 """The status of a Deployment that is just starting moves its resource version several times."""
+
+
+FULL_RETRY_SECONDS: Final = 5.0
+
+Answer = TypeVar("Answer")
 
 
 def unknown_session(session_id: SessionId) -> NotFoundError:
@@ -46,6 +51,19 @@ class DemandService:
         woken = await self._with_record(session_id, lambda: self._store.wake(session_id))
         return await self._patch(session_id, woken)
 
+    async def enqueue(self, session_id: SessionId, message_id: str, message: str, max_waiting: int) -> str | None:
+        """Store a chat, once per message id, and wake its session; otherwise as ``wake``.
+
+        Raises QueueFullError when ``max_waiting`` messages wait already.
+        """
+        done = await self._with_record(
+            session_id, lambda: self._store.enqueue(session_id, message_id, message, max_waiting)
+        )
+        if done.outcome is EnqueueOutcome.FULL:
+            msg = f"{max_waiting} messages wait for session {session_id} already"
+            raise QueueFullError(msg, retry_after=FULL_RETRY_SECONDS)
+        return await self._patch(session_id, done.woken)
+
     async def touch(self, workspace: Workspace, age: timedelta) -> None:
         """Record activity ``age`` ago of a workspace seen at replicas 1; does nothing for one seen asleep."""
         if workspace.replicas == 0:
@@ -54,12 +72,14 @@ class DemandService:
         if woken.fresh:
             await self._patch(workspace.session_id, woken)
 
-    async def sleep(self, session_id: SessionId) -> None:
-        """Put the session to sleep now, whatever its idle time.
+    async def sleep(self, session_id: SessionId, *, force: bool = False) -> None:
+        """Put the session to sleep now, whatever its idle time; ``force`` cancels the messages that wait.
 
         Raises NotFoundError, ConflictError (deleted, messages wait, or woken meanwhile) and DemandGateClosedError.
         """
         first = await self._live(session_id)
+        if force:
+            await self._store.settle_waiting(session_id, MessageOutcome.CANCELLED, "its session was put to sleep")
         noted = first
         for _ in range(SLEEP_ATTEMPTS):
             if noted.woken_at != first.woken_at:
@@ -115,7 +135,7 @@ class DemandService:
             raise deleted_session(session_id)
         return workspace
 
-    async def _with_record(self, session_id: SessionId, script: Callable[[], Awaitable[Woken]]) -> Woken:
+    async def _with_record(self, session_id: SessionId, script: Callable[[], Awaitable[Answer]]) -> Answer:
         try:
             return await script()
         except NotFoundError:

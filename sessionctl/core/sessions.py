@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from sessionctl.core.demand import deleted_session, unknown_session
 from sessionctl.core.identity import new_session_id
-from sessionctl.errors import ConflictError, NotFoundError, SessionctlError, StoreError
+from sessionctl.errors import ConflictError, InProgressError, NotFoundError, SessionctlError, StoreError
 from sessionctl.models import Owner, ReleaseStatus, Workspace
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class SessionService:
         release = await self._releases.find(session_id)
         if workspace is None or release is None or release.status is not ReleaseStatus.DEPLOYED:
             msg = f"session {session_id} is being made, or its making was cut off"
-            raise ConflictError(msg, hint="Try again in a moment; after an interruption run: sessionctl reconcile")
+            raise InProgressError(msg, hint="Try again in a moment; after an interruption run: sessionctl reconcile")
         return MadeSession(session_id, present.owner)
 
     async def delete(self, session_id: SessionId, *, purge: bool) -> Volume | None:

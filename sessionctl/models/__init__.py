@@ -40,7 +40,9 @@ from sessionctl.models.demand import (
     Woken,
 )
 from sessionctl.models.events import (
+    OLDEST_EVENT,
     EventKind,
+    EventPage,
     MessageOutcome,
     SessionEvent,
     StoredEvent,
@@ -55,6 +57,7 @@ from sessionctl.models.views import (
 )
 
 __all__ = [
+    "OLDEST_EVENT",
     "Activity",
     "ApiKey",
     "Caller",
@@ -64,6 +67,7 @@ __all__ = [
     "Enqueued",
     "Epoch",
     "EventKind",
+    "EventPage",
     "JsonObject",
     "JsonValue",
     "Loop",

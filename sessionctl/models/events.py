@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from sessionctl.models.basics import SessionId
@@ -68,6 +68,10 @@ class SessionEvent:
     """Where several managers see the same thing: an event of this kind with this mark is written once."""
 
 
+OLDEST_EVENT: Final = "0-0"
+"""What comes before every event."""
+
+
 @dataclass(frozen=True)
 class StoredEvent:
     """An event of the stream."""
@@ -84,3 +88,14 @@ class StoredEvent:
     def milliseconds(self) -> int:
         """When it happened."""
         return int(self.event_id.partition("-")[0])
+
+
+@dataclass(frozen=True)
+class EventPage:
+    """Some events of a session in order, and where the stream stood just before they were read."""
+
+    events: tuple[StoredEvent, ...]
+    last: str
+    """Up to where this page goes: the id of its last entry, or the one it was asked to come after."""
+    newest: str
+    """The newest id of all; ``OLDEST_EVENT`` for a stream that is not there."""

@@ -13,7 +13,7 @@ from sessionctl.ports.store import (
     RecordStore,
     Store,
 )
-from sessionctl.ports.world import ActivityProbe, Clock, Helm, KeySource, Metrics, ProfileRenderer
+from sessionctl.ports.world import ActivityProbe, Clock, Helm, KeySource, KeyVault, Metrics, ProfileRenderer
 
 __all__ = [
     "AccessStore",
@@ -26,6 +26,7 @@ __all__ = [
     "GateStore",
     "Helm",
     "KeySource",
+    "KeyVault",
     "MessageStore",
     "Metrics",
     "ProfileRenderer",

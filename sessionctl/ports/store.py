@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from sessionctl.models import (
         Enqueued,
         Epoch,
+        EventPage,
         MessageOutcome,
         Queue,
         RateLimit,
@@ -38,7 +39,7 @@ class DemandStore(Protocol):
         ...
 
     async def enqueue(self, session_id: SessionId, message_id: str, message: str, max_waiting: int) -> Enqueued:
-        """Wake, and append the message once per message id."""
+        """Wake, append the message once per message id, and its event with it."""
         ...
 
     async def release(self, session_id: SessionId, release_after: timedelta, *, force: bool) -> ReleaseOutcome:
@@ -85,7 +86,7 @@ class RecordStore(Protocol):
         ...
 
     async def bury(self, session_id: SessionId, owner_tenant: str, owner_user: str, retention: timedelta) -> None:
-        """Write the tombstone and remove record, demand and index entry in one step."""
+        """Write the tombstone and remove record, demand and index entry in one step; waiting chats are cancelled."""
         ...
 
     async def unbury(self, workspace: Workspace) -> None:
@@ -132,7 +133,14 @@ class EventStore(Protocol):
         ...
 
     async def list_events(self, session_id: SessionId, after: str | None, limit: int) -> Sequence[StoredEvent]:
-        """Return the events after one id (None: from the oldest there is), oldest first."""
+        """Return the events after one id (None: from the oldest there is), oldest first.
+
+        Fewer than ``limit``, or none, only when there are no more. Raises InvalidRequestError for what is no id.
+        """
+        ...
+
+    async def read_events(self, session_id: SessionId, after: str, limit: int) -> EventPage:
+        """Return the next page after one id, and where the stream stands; for whoever follows it."""
         ...
 
     async def wait_events(self, after: Mapping[SessionId, str], patience: timedelta) -> Sequence[StoredEvent]:
@@ -151,7 +159,10 @@ class MessageStore(Protocol):
         ...
 
     async def settle_waiting(self, session_id: SessionId, outcome: MessageOutcome, reason: str) -> Sequence[str]:
-        """Take all chats off the list, each with its one outcome as an event, in one step; returns their ids."""
+        """Take all chats off the list, each with its one outcome as an event, in one step.
+
+        Returns the ids of those that had no outcome before.
+        """
         ...
 
 
@@ -175,7 +186,11 @@ class AccessStore(Protocol):
         ...
 
     async def get_token_epoch(self, session_id: SessionId) -> int:
-        """Return the number that a session's tokens must carry; 0 when none was ever revoked."""
+        """Return the number that a session's valid tokens carry.
+
+        Larger than that of every token from before a revocation, and from before Redis lost the session's record.
+        Without a record it is a number that no token carries; rebuild the record before a token is issued.
+        """
         ...
 
     async def revoke_tokens(self, session_id: SessionId) -> int:
@@ -187,7 +202,7 @@ class QuotaStore(Protocol):
     """How many sessions a user may have; raises StoreError."""
 
     async def reserve_session(self, session_id: SessionId, owner_tenant: str, owner_user: str, limit: int) -> bool:
-        """Count the session in its user's index before it is made; False when the user has as many as allowed.
+        """Count the session in its user's index before it is made; False when the user has ``limit`` (0: no limit).
 
         Atomic: of calls at the same moment no more than allowed succeed. A reservation whose session was never made
         ends by itself.

@@ -99,6 +99,18 @@ class KeySource(Protocol):
         ...
 
 
+class KeyVault(Protocol):
+    """Where API keys are kept for the managers to read; every method raises ClusterError and ForbiddenError."""
+
+    async def read(self) -> tuple[Mapping[str, str], str]:
+        """Return the entries by key id, and the version of the whole; raises ConfigurationError without a vault."""
+        ...
+
+    async def write(self, key_id: str, entry: str | None, version: str) -> None:
+        """Set or remove one entry; raises ConflictError when the vault no longer has this version."""
+        ...
+
+
 class Metrics(Protocol):
     """Counts and measures, for whoever watches the platform; never raises. ``adapters.metrics`` names them."""
 

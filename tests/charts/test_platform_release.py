@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -43,6 +44,15 @@ class Platform:
         }
         return {**found, "sessionctl-keda": self.kubectl.secret("sessionctl-keda", self.sessions)}
 
+    def api_keys(self) -> dict[str, str]:
+        """Return the API keys as they are stored."""
+        return self.kubectl.secret("sessionctl-api-keys", self.namespace)
+
+    def add_api_key(self, name: str) -> None:
+        """Add a key as sessionctl does: beside Helm."""
+        patch = json.dumps({"stringData": {name: "{}"}})
+        self.kubectl.run("patch", "secret", "sessionctl-api-keys", "-n", self.namespace, "--patch", patch)
+
     def users(self) -> str:
         """Return the users Redis starts with."""
         return self.kubectl.secret("sessionctl-redis-acl", self.namespace)["users.acl"]
@@ -63,6 +73,8 @@ def test_reinstall_finds_everything_again(platform: Platform, name: str) -> None
     secrets, users = platform.secrets(), platform.users()
     assert all(all(texts.values()) and texts for texts in secrets.values())
     assert secrets["sessionctl-keda"]["password"] == secrets["sessionctl-redis"]["keda-password"]
+    assert platform.api_keys() == {}
+    platform.add_api_key("first")
     session = Release(platform.kubectl.cluster, str(uuid4()), platform.sessions)
     session.install(SESSION_CHART, {"session": {"userId": "ada"}, "agent": {"token": "0" * 64}})
 
@@ -79,8 +91,10 @@ def test_reinstall_finds_everything_again(platform: Platform, name: str) -> None
     assert platform.secrets() == secrets
     platform.release(name).install(CHART, platform.values())
     assert platform.secrets() == secrets
+    platform.add_api_key("second")
     platform.release(name).upgrade(CHART, platform.values())
     assert (platform.secrets(), platform.users()) == (secrets, users)
+    assert set(platform.api_keys()) == {"first", "second"}
     assert lasting() == before
 
 
@@ -142,11 +156,16 @@ def test_its_rights_are_enough_for_sessions(platform: Platform) -> None:
         # kubectl answers "no" with exit code 1.
         return attempt(cluster.binary("kubectl"), *argv, env=cluster.environment()).stdout.strip() == "yes"
 
-    for namespace in (platform.sessions, platform.namespace):
+    for namespace, pods in ((platform.sessions, "pods"), (platform.namespace, "pods/sessionctl-redis-0")):
         # Upgraded to a WebSocket, a port-forward is a GET; since Kubernetes 1.35 it needs both.
-        assert may("get", "pods --subresource=portforward", namespace)
-        assert may("create", "pods --subresource=portforward", namespace)
+        assert may("get", f"{pods} --subresource=portforward", namespace)
+        assert may("create", f"{pods} --subresource=portforward", namespace)
         assert may("list", "pods", namespace)
+    assert not may("create", "pods/other --subresource=portforward", platform.namespace)
+    for watched in ("pods", "deployments", "persistentvolumeclaims", "events", "scaledobjects.keda.sh"):
+        assert may("watch", watched, platform.sessions)
+    assert not may("get", "secret/sessionctl-api-keys", platform.namespace)
+    assert not may("update", "configmap/sessionctl-platform", platform.namespace)
     assert may("get", "secret/sessionctl-platform-key", platform.namespace)
     assert may("get", "configmap/sessionctl-profiles", platform.namespace)
     assert not may("get", "secret/other", platform.namespace)

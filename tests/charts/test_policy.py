@@ -31,6 +31,7 @@ COMMON_LABELS = {f"app.kubernetes.io/{name}" for name in ("name", "instance", "c
 }
 SESSION_LABELS = COMMON_LABELS | {labels.UUID_LABEL, labels.TENANT_LABEL, labels.USER_LABEL}
 NAME_LIMIT = 63
+MANAGER = "Deployment sessionctl-manager"
 SECRET_LENGTH = 16
 """Shorter values of Secrets are user names, which are no secrets."""
 
@@ -97,13 +98,13 @@ def test_containers_state_their_resources(objects: list[Object]) -> None:
 
 
 def test_pods_meet_the_restricted_standard(objects: list[Object]) -> None:
-    """No root, no privileges, no writable root file system, no service-account token."""
+    """No root, no privileges, no writable root file system, no service-account token but the manager's."""
     for item, template in pod_templates(objects):
         pod = template["spec"]
         assert pod["securityContext"]["runAsNonRoot"] is True, title(item)
         assert pod["securityContext"]["runAsUser"] > 0, title(item)
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, title(item)
-        assert pod["automountServiceAccountToken"] is False, title(item)
+        assert pod["automountServiceAccountToken"] is (title(item) == MANAGER), title(item)
         assert pod["enableServiceLinks"] is False, title(item)
     for container in _containers(objects):
         context = container["securityContext"]
@@ -182,7 +183,8 @@ def test_values_hold_no_passwords(scenario: Scenario) -> None:
     """Defaults with a password end up in production."""
     text = (CHARTS / scenario.chart / "values.yaml").read_text()
     found = re.findall(r"(?im)^\s*(\w*(?:password|token|secret)\w*):\s*[\"']?\w.*$", text)
-    assert found == (["kedaSecret"] if scenario.chart == "user-session" else [])  # The name of a Secret.
+    # The name of a Secret, and a duration.
+    assert found == (["kedaSecret"] if scenario.chart == "user-session" else ["tokenLifetime"])
 
 
 def test_lasting_objects_are_kept(objects: list[Object]) -> None:
@@ -193,6 +195,7 @@ def test_lasting_objects_are_kept(objects: list[Object]) -> None:
         ("Secret", "sessionctl-redis"),
         ("Secret", "sessionctl-keda"),
         ("Secret", "sessionctl-platform-key"),
+        ("Secret", "sessionctl-api-keys"),
         ("PersistentVolumeClaim", labels.object_name(SESSION)),
     }
     for item in objects:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Mapping
 from dataclasses import fields
+from enum import StrEnum
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
 import pytest
 import yaml
 
 from sessionctl import __version__
-from sessionctl.sections import key_of
-from sessionctl.settings import Settings, load_platform, load_settings
-from tests.charts.rendering import CHARTS, Scenario, rendered
+from sessionctl.sections import count, filled, key_of, positive, texts
+from sessionctl.settings import Duration, PositiveDuration, Settings, load_platform, load_settings
+from tests.charts.rendering import CHARTS, Scenario, rendered, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 
 FOREIGN = {"keda", "nginx-ingress", "global"}
 """Values of other charts, checked by these; `global` is Helm's own."""
+NOWHERE = {"HOME": "/nonexistent", "KUBECONFIG": "/dev/null"}
 
 both = pytest.mark.parametrize("chart", ["user-session", "platform"])
 
@@ -97,13 +101,89 @@ def test_platform_defaults_are_the_settings() -> None:
     assert load_settings("values.yaml", _values("platform")["config"], {}) == Settings()
 
 
-def test_platform_schema_knows_every_setting() -> None:
-    """The `config` block and the tree of settings have the same keys."""
-    node = _schema("platform")["properties"]["config"]["properties"]
-    assert {section: set(below["properties"]) for section, below in node.items()} == {
-        key_of(section.name): {key_of(field.name) for field in fields(getattr(Settings(), section.name))}
+def test_platform_schema_is_that_of_the_settings() -> None:
+    """The `config` block refuses what sessionctl would refuse: an install fails, not a pod."""
+    schema = _schema("platform")
+    node = schema["properties"]["config"]["properties"]
+    wanted = {
+        key_of(section.name): {
+            key_of(field.name): _expected(field.type) for field in fields(getattr(Settings(), section.name))
+        }
         for section in fields(Settings)
     }
+    found = {
+        section: {key: _bounds(schema, below) for key, below in block["properties"].items()}
+        for section, block in node.items()
+    }
+    assert found == wanted
+
+
+def _expected(kind: Any) -> tuple[str, object]:
+    steps = get_args(kind)[1:] if get_origin(kind) is Annotated else ()
+    if kind in (Duration, PositiveDuration):
+        return "duration", kind == PositiveDuration
+    if isinstance(kind, type) and issubclass(kind, StrEnum):
+        return "enum", sorted(kind)
+    if texts in steps:
+        return "texts", None
+    if filled in steps:
+        return "text", None
+    if get_origin(kind) is Mapping:
+        return "mapping", None
+    assert steps in {(positive,), (count,)}, kind
+    return "number", int(positive in steps)
+
+
+def _bounds(schema: dict[str, Any], node: dict[str, Any]) -> tuple[str, object]:
+    if "$ref" in node:
+        names = {"#/$defs/duration": False, "#/$defs/positiveDuration": True}
+        return "duration", names[node["$ref"]]
+    if "enum" in node:
+        return "enum", sorted(node["enum"])
+    match node["type"]:
+        case "array":
+            return "texts", None
+        case "string":
+            assert not re.search(node["pattern"], "")
+            return "text", None
+        case "object":
+            return "mapping", None
+        case kind:
+            assert kind == "integer"
+            # What KEDA takes is less than any number.
+            return "number", 1 if "maximum" in node else node["minimum"]
+
+
+@pytest.mark.parametrize(
+    "text", ["0s", "0ms0h", "1s", "90s", "0h1ms", "1h30m", "00010s", "10d0s", "1", "s", "", "1s ", "-1s"]
+)
+def test_schema_and_settings_agree_on_durations(text: str) -> None:
+    """Both patterns against the parser itself."""
+    definitions = _schema("platform")["$defs"]
+    for name, kind in (("duration", Duration), ("positiveDuration", PositiveDuration)):
+        value: object = text
+        try:
+            for step in get_args(kind)[1:]:
+                value = step(value)
+        except ValueError:
+            value = None
+        assert (re.search(definitions[name]["pattern"], text) is not None) == (value is not None), name
+
+
+def test_manager_is_replaced_when_what_it_reads_changes(helm: Path) -> None:
+    """A manager reads its configuration once; a change of anything else must not restart it."""
+
+    def checksum(*settings: str) -> str:
+        argv = [part for setting in settings for part in ("--set", setting)]
+        text = run(helm, "template", "sessionctl", CHARTS / "platform", "--namespace", "sessionctl", *argv, env=NOWHERE)
+        objects = [document for document in yaml.load_all(text, Loader=yaml.CSafeLoader) if document]
+        manager = next(o for o in objects if (o["kind"], o["metadata"]["name"]) == ("Deployment", "sessionctl-manager"))
+        return str(manager["spec"]["template"]["metadata"]["annotations"]["checksum/config"])
+
+    before = checksum()
+    assert checksum("redis.resources.limits.memory=2Gi", "manager.replicas=3") == before
+    changes = ("config.idle.timeout=121s", "profiles.small=x", "sessionsNamespace.name=w,keda.watchNamespace=w")
+    assert len({before, *(checksum(change) for change in changes)}) == len(changes) + 1
 
 
 @pytest.mark.parametrize("name", ["default", "full", "external-redis", "existing-namespace"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,6 +13,9 @@ if TYPE_CHECKING:
     from redis import Redis
 
     from sessionctl.models import SessionId
+
+_OPERATION = re.compile(rb"\b[0-9a-f]{16}\b")
+"""What tells one call from another."""
 
 
 @dataclass(frozen=True)
@@ -51,15 +56,22 @@ class Table:
         for key in sorted(cast("list[bytes]", self.admin.keys())):
             kind = cast("bytes", self.admin.type(key))
             if kind == b"hash":
-                moments = {b"last_active", b"released_at", b"woken_at"}
+                moments = {b"last_active", b"released_at", b"woken_at", b"token_epoch"}
                 record = cast("dict[bytes, bytes]", self.admin.hgetall(key))
-                found[key] = {name: b"*" if name in moments else value for name, value in record.items()}
+                found[key] = {
+                    name: len(json.loads(value)) if value.startswith(b"[[") else b"*" if name in moments else value
+                    for name, value in record.items()
+                }
             elif kind == b"list":
                 found[key] = self.admin.lrange(key, 0, -1)
             elif kind == b"set":
                 found[key] = self.admin.smembers(key)
+            elif kind == b"stream":
+                entries = cast("list[tuple[bytes, dict[bytes, bytes]]]", self.admin.xrange(key))
+                found[key] = [fields for _, fields in entries]
             elif kind == b"string":
-                found[key] = b"*" if key.startswith(b"deleted:") else self.admin.get(key)
+                value = cast("bytes", self.admin.get(key))
+                found[key] = b"*" if key.startswith((b"deleted:", b"limit:")) else _OPERATION.sub(b"*", value)
             else:
                 found[key] = kind
         return found

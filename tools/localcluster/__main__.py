@@ -13,9 +13,12 @@ from pathlib import Path
 from tools.errors import ToolError
 from tools.images import ensure_images
 from tools.localcluster.cluster import LocalCluster
-from tools.localcluster.models import KINDS, ClusterError, ClusterSpec
+from tools.localcluster.managers import MANAGERS, NAMESPACE, make_key
+from tools.localcluster.models import KINDS, ClusterError, ClusterSpec, Kind
 
-_SWEEP = "sweep"
+_KEY = "local"
+# A process more costs a person's machine; two pods show what a rollout does.
+MANAGER_COUNTS: dict[Kind, int] = {"simulated": 1, "real": 2}
 
 
 def default_directory() -> Path:
@@ -27,7 +30,7 @@ def default_directory() -> Path:
 
 
 def up(directory: Path, spec: ClusterSpec) -> None:
-    """Start the cluster, install the platform, run the sweeper; whatever of it is there already stays."""
+    """Start the cluster, install the platform with its managers, make a key; whatever of it is there already stays."""
     try:
         cluster = LocalCluster.attach(directory)
         _say(f"a local cluster runs in {directory}")
@@ -39,22 +42,24 @@ def up(directory: Path, spec: ClusterSpec) -> None:
         _say(f"{everything} too after {max(cluster.state.seconds.values()):.1f} s")
     cluster.install_platform()
     _say("platform chart installed: release sessionctl, namespace sessionctl")
-    if cluster.pids().get(_SWEEP) is None:
-        cluster.run(_SWEEP, [_sessionctl(), "sweep", "--loop"])
-        _say(f"sweeper runs (log: {cluster.log(_SWEEP)})")
+    _say(f"Session API at {cluster.api_url}")
+    key = make_key(cluster, _KEY)
     cluster.disown()
-    sys.stdout.write(describe(cluster))
+    sys.stdout.write(describe(cluster, key))
 
 
 def load(directory: Path) -> None:
-    """Build the images that changed and put them into the cluster; what starts from now on runs them."""
+    """Build the images that changed and put them into the cluster; managers are replaced, workspaces when they wake."""
     cluster = LocalCluster.attach(directory)
     if cluster.state.kind != "real":
         raise ClusterError("this cluster runs no images", "start one that does: make down, make up KIND=real")
     began = time.monotonic()
-    for name, archive in ensure_images(("workspace",), cluster.tools()).items():
+    for name, archive in ensure_images(("workspace", "manager"), cluster.tools()).items():
         cluster.import_image(archive)
-        _say(f"image {name} is in the cluster after {time.monotonic() - began:.1f} s: what wakes now runs it")
+        _say(f"image {name} is in the cluster after {time.monotonic() - began:.1f} s")
+    cluster.kubectl("-n", NAMESPACE, "rollout", "restart", MANAGERS)
+    cluster.kubectl("-n", NAMESPACE, "rollout", "status", MANAGERS, "--timeout=120s")
+    _say(f"the managers run it after {time.monotonic() - began:.1f} s, and what wakes now")
 
 
 def down(directory: Path) -> None:
@@ -76,8 +81,8 @@ def status(directory: Path) -> None:
     sys.stdout.write(describe(cluster))
 
 
-def describe(cluster: LocalCluster) -> str:
-    """Return shell lines that point a shell's tools to the cluster, and what to try next."""
+def describe(cluster: LocalCluster, key: str | None = None) -> str:
+    """Return shell lines that point a shell's tools to the cluster, and what to try next; a new key is in no file."""
     changed = {name: value for name, value in cluster.environment().items() if os.environ.get(name) != value}
     names = ("helm", "kubectl", *(("redis-cli",) if cluster.state.redis else ()))
     folders = dict.fromkeys(str(cluster.binary(name).parent) for name in names)
@@ -87,6 +92,7 @@ def describe(cluster: LocalCluster) -> str:
     lines = [
         *(f"export {name}={_quoted(value)}" for name, value in sorted(changed.items())),
         *_redis_lines(cluster),
+        *_api_lines(cluster, key),
         f"# logs: {cluster.directory}/logs",
         "# next: copy the export lines into a shell, then",
         "#   sessionctl create --user alice && sessionctl list",
@@ -105,6 +111,21 @@ def _redis_lines(cluster: LocalCluster) -> list[str]:
     return [
         f'export REDISCLI_AUTH="$({secret})"',
         f"# API server {cluster.server}, Redis {redis.host}:{redis.port} (user {redis.username})",
+    ]
+
+
+def _api_lines(cluster: LocalCluster, key: str | None) -> list[str]:
+    if not cluster.state.managers:
+        return []
+    found = (
+        f"KEY={key}"
+        if key
+        else f"# the key {_KEY} was shown when it was made; another one: sessionctl apikey create NAME"
+    )
+    return [
+        found,
+        f"API={cluster.api_url}    # the description of all calls: {cluster.api_url}/docs",
+        """# curl "$API/session/create" -H "X-API-Key: $KEY" --json '{"user_id": "alice"}'""",
     ]
 
 
@@ -139,7 +160,7 @@ def main() -> int:
     try:
         match arguments.command:
             case "up":
-                up(arguments.dir.absolute(), ClusterSpec(kind=arguments.kind))
+                up(arguments.dir.absolute(), ClusterSpec(kind=arguments.kind, managers=MANAGER_COUNTS[arguments.kind]))
             case "load":
                 load(arguments.dir.absolute())
             case "down":

@@ -32,8 +32,8 @@ class Children:
         """Return each known component's pid, None for those that do not run."""
         return {name: self._running[name].pid if self._is_running(name) else None for name in self._components}
 
-    async def start(self, component: Component) -> None:
-        """Start a component and return when it is ready.
+    async def start(self, component: Component, *, wait: bool = True) -> None:
+        """Start a component and return when it is ready, or at once.
 
         Raises:
             ClusterError: It runs already, ended, or was not ready in time.
@@ -46,7 +46,7 @@ class Children:
         child = _Child(component, self._layout)
         self._running[component.name] = child
         deadline = time.monotonic() + _READY_SECONDS
-        while component.ready is not None and not await asyncio.to_thread(component.ready):
+        while wait and component.ready is not None and not await asyncio.to_thread(component.ready):
             if child.exited.is_set():
                 raise ClusterError(f"{component.name} ended during its start ({self._last_words(child)})", "")
             if time.monotonic() > deadline:
@@ -55,13 +55,13 @@ class Children:
                 )
             await asyncio.sleep(_POLL_SECONDS)
 
-    async def start_again(self, name: str, *, empty: bool) -> None:
+    async def start_again(self, name: str, *, empty: bool, wait: bool) -> None:
         """Start a component that was killed, if asked without its data."""
         component = self._known(name)
         if empty and not self._is_running(name) and component.data is not None:
             shutil.rmtree(component.data, ignore_errors=True)
             component.data.mkdir()
-        await self.start(component)
+        await self.start(component, wait=wait)
 
     async def signal(self, name: str, signum: int) -> None:
         """Send a signal; after SIGKILL or SIGTERM return when the process is gone. One that is gone already is fine."""

@@ -133,6 +133,17 @@ class LocalCluster:
             raise ClusterError("the Redis of this cluster is a pod", "use redis_cli, or a port-forward")
         return self.state.redis
 
+    @property
+    def api_url(self) -> str:
+        """Return the URL of the Session API, of the first manager where each has its own.
+
+        Raises:
+            ClusterError: The cluster was started without managers.
+        """
+        if not self.state.api_urls:
+            raise ClusterError("this cluster has no session manager", "start one with managers=1")
+        return self.state.api_urls[0]
+
     def token_for(self, user: str) -> str:
         """Return the bearer token of a user of the token file, such as "admin"."""
         return self.state.tokens[user]
@@ -219,18 +230,29 @@ class LocalCluster:
         """Send a signal to a component, such as SIGSTOP; after SIGTERM and SIGKILL return when it is gone."""
         self._command("signal", name=name, signal=int(signum))
 
-    def start_component(self, name: str, *, empty: bool = False) -> None:
+    def start_component(self, name: str, *, empty: bool = False, wait: bool = True) -> None:
         """Start a component that was killed, and return when it is ready.
 
         Args:
             name: Its name.
             empty: Without the data that it had, as after the loss of its disk.
+            wait: False returns at once: what it needs may be down.
         """
-        self._command("start", name=name, empty=empty)
+        self._command("start", name=name, empty=empty, wait=wait)
 
-    def run(self, name: str, argv: Sequence[str | Path], env: Mapping[str, str] | None = None) -> None:
-        """Start one more process that lives and dies with the cluster, in `environment()` and the given variables."""
-        self._command("run", name=name, argv=[str(part) for part in argv], env={**self.environment(), **(env or {})})
+    def run(
+        self, name: str, argv: Sequence[str | Path], env: Mapping[str, str] | None = None, ready: str | None = None
+    ) -> None:
+        """Start one more process that lives and dies with the cluster, in `environment()` and the given variables.
+
+        Args:
+            name: What it is called from now on.
+            argv: Its command line.
+            env: Variables that it gets besides.
+            ready: URL that answers with success when it is ready; None: as soon as it runs.
+        """
+        environment = {**self.environment(), **(env or {})}
+        self._command("run", name=name, argv=[str(part) for part in argv], env=environment, ready=ready)
 
     def import_image(self, archive: Path) -> None:
         """Put an image archive into the node; pods that start from now on run it."""

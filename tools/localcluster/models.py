@@ -33,12 +33,15 @@ class ClusterSpec:
         kind: "simulated": real control plane, KEDA and Redis; nodes and pods are KWOK's. "real": one node, whose pods
             run, all of it in namespaces with no way out; Redis is a pod. Needs root.
         nodes: Number of simulated nodes.
+        managers: How many session managers the platform gets: pods where pods run, otherwise processes of the cluster
+            with the rights of the chart's ServiceAccount, called manager-1 and so on.
         bare: A real one without the images of sessions and Redis: for whom the cluster itself is enough.
         keep: The directory outlives the processes, however they end, and a start in it goes on with what is there.
     """
 
     kind: Kind = "simulated"
     nodes: int = 3
+    managers: int = 0
     bare: bool = False
     keep: bool = False
 
@@ -114,6 +117,11 @@ class Layout:
         return self.pki / "secrets.json"
 
     @property
+    def api_keys(self) -> Path:
+        """Return the folder in which managers that are no pods find the API keys."""
+        return self.directory / "api-keys"
+
+    @property
     def node(self) -> Path:
         """Return the folder of containerd's and kubelet's files."""
         return self.directory / "node"
@@ -136,7 +144,14 @@ class Layout:
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.directory.chmod(0o700)
         self.marker.touch()
-        for folder in (self.pki, self.node, self.volumes, self.directory / "data", self.directory / "logs"):
+        for folder in (
+            self.pki,
+            self.node,
+            self.volumes,
+            self.api_keys,
+            self.directory / "data",
+            self.directory / "logs",
+        ):
             folder.mkdir(exist_ok=True)
 
 
@@ -164,6 +179,8 @@ class State:
 
     Attributes:
         redis: None where Redis is a pod of the platform chart.
+        managers: How many the platform gets.
+        api_urls: Where the Session API is: one address for all pods, or one for each process.
         seconds: Component or step -> seconds from the call of `start` until it was ready.
     """
 
@@ -172,6 +189,8 @@ class State:
     supervisor_ticks: int
     server: str
     redis: RedisEndpoint | None
+    managers: int
+    api_urls: tuple[str, ...]
     tokens: dict[str, str]
     binaries: dict[str, str]
     seconds: dict[str, float]
@@ -183,4 +202,5 @@ class State:
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> Self:
         """Read what `to_json` wrote."""
-        return cls(**{**raw, "redis": RedisEndpoint(**raw["redis"]) if raw["redis"] else None})
+        redis = RedisEndpoint(**raw["redis"]) if raw["redis"] else None
+        return cls(**{**raw, "redis": redis, "api_urls": tuple(raw["api_urls"])})

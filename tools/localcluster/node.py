@@ -145,6 +145,8 @@ disabled_plugins = [
             "imageGCLowThresholdPercent": 99,
             "evictionHard": {"memory.available": "100Mi"},
             "enforceNodeAllocatable": ["pods"],
+            # A Secret that changes is seen by its pods after this time; a minute is the default.
+            "syncFrequency": "5s",
             "registryPullQPS": 0,
             "eventRecordQPS": 50,
             "kubeAPIQPS": 100,

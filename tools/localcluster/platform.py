@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from tools.localcluster.managers import NAMESPACE, ensure_managers
 from tools.pins import ROOT
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 CHART = ROOT / "charts" / "platform"
 RELEASE = "sessionctl"
-NAMESPACE = "sessionctl"
 _REDIS_SECRET = "sessionctl-external-redis"
 # Dozens of sessions share one small machine.
 _SMALL = {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}}
@@ -59,31 +59,49 @@ def install_platform(cluster: LocalCluster, values: Mapping[str, Any]) -> None:
     """
     write_placeholder_charts()
     if cluster.state.kind == "real":
-        local = _with_real_pods()
+        local = _with_real_pods(cluster.state.managers)
     else:
         cluster.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(_namespace_and_secret(cluster)))
         local = _with_simulated_pods(cluster.redis)
+    before = _configuration(cluster)
     engines = {"keda": {"enabled": False}, "nginx-ingress": {"enabled": False}}
     # JSON is YAML to Helm.
     merged = json.dumps(_merge(_merge(engines, local), values))
     argv = ("upgrade", "--install", RELEASE, str(CHART), "--namespace", NAMESPACE, "--create-namespace", "-f", "-")
     cluster.tool("helm", *argv, stdin=merged)
     if cluster.state.kind == "real":
-        cluster.kubectl("-n", NAMESPACE, "rollout", "status", "statefulset/sessionctl-redis", "--timeout=120s")
+        for workload in _workloads(cluster):
+            cluster.kubectl("-n", NAMESPACE, "rollout", "status", workload, "--timeout=120s")
+    else:
+        ensure_managers(cluster, changed=_configuration(cluster) != before)
+
+
+def _workloads(cluster: LocalCluster) -> list[str]:
+    found = cluster.kubectl("-n", NAMESPACE, "get", "statefulsets,deployments", "-o", "name")
+    return sorted(found.split(), reverse=True)
+
+
+def _configuration(cluster: LocalCluster) -> str:
+    names = ("configmap", "sessionctl-platform", "sessionctl-profiles")
+    return cluster.kubectl("-n", NAMESPACE, "get", *names, "--ignore-not-found", "-o", "jsonpath={.items[*].data}")
 
 
 def _with_simulated_pods(redis: RedisEndpoint) -> dict[str, Any]:
     return {
         "redis": {"enabled": False},
         "externalRedis": {"host": redis.host, "port": redis.port, "existingSecret": _REDIS_SECRET},
-        # Simulated pods serve nothing that could be asked.
+        # Simulated pods run nothing and serve nothing that could be asked: the managers are processes.
+        "manager": {"enabled": False},
         "config": {"idle": {"probe": "none"}},
     }
 
 
-def _with_real_pods() -> dict[str, Any]:
+def _with_real_pods(managers: int) -> dict[str, Any]:
+    small = {"requests": {"cpu": "10m", "memory": "64Mi"}}
+    manager = {"enabled": managers > 0, "replicas": max(managers, 1), "image": _image("manager"), "resources": small}
     return {
         "redis": {"image": _image("redis")},
+        "manager": manager,
         "config": {"sessions": {"values": {"image": _image("workspace"), "resources": _SMALL, "persistence": _VOLUME}}},
     }
 

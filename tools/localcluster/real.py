@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # What its pods run; each is imported at the start, because there is no registry to pull from.
 BARE_IMAGES: Final = ("pause", "coredns")
-IMAGES: Final = (*BARE_IMAGES, "redis", "workspace")
+IMAGES: Final = (*BARE_IMAGES, "redis", "workspace", "manager")
 _COREDNS: Final = Path(__file__).with_name("coredns.yaml")
 _DNS: Final = "/apis/apps/v1/namespaces/kube-system/deployments/coredns"
 

@@ -1,4 +1,4 @@
-"""Lets this machine's loopback reach the API server of a cluster whose network has no way out, and none in but this."""
+"""Lets this machine's loopback reach both APIs of a cluster whose network has no way out, and none in but this."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ _CHUNK: Final = 65536
 class Relay:
     """Copies between connections that come from outside and one address inside.
 
-    A socket stays in the network it was made in, so the listener of the machine is accepted from by a process inside.
+    A name is looked up anew for each. A socket stays in the network it was made in, so the listener of the machine is
+    accepted from by a process inside.
     """
 
     host: str

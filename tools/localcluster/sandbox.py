@@ -62,15 +62,20 @@ class Inside:
     """What the first process has of the outside.
 
     Attributes:
-        listener: Listens on this machine's loopback.
+        listeners: Listen on this machine's loopback.
         keeper: Reads end-of-file when the keeper is gone.
     """
 
-    listener: socket.socket
+    listeners: tuple[socket.socket, ...]
     keeper: int
 
 
-def enter(layout: Layout, listener: socket.socket, work: Callable[[Inside], None], tidy: Callable[[], None]) -> int:
+def enter(
+    layout: Layout,
+    listeners: tuple[socket.socket, ...],
+    work: Callable[[Inside], None],
+    tidy: Callable[[], None],
+) -> int:
     """Do the work as pid 1 of new namespaces; return when all their processes are gone and it is tidy outside."""
     reading, writing = os.pipe()
     # For the child only: this process stays where it is, and must start no thread from here on.
@@ -78,9 +83,10 @@ def enter(layout: Layout, listener: socket.socket, work: Callable[[Inside], None
     first = os.fork()
     if first == 0:
         os.close(writing)
-        os._exit(_first_process(layout, Inside(listener, reading), work, tidy))
+        os._exit(_first_process(layout, Inside(listeners, reading), work, tidy))
     os.close(reading)
-    listener.close()
+    for listener in listeners:
+        listener.close()
     status = _keep(first)
     tidy()
     return status

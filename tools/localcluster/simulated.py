@@ -9,6 +9,7 @@ import yaml
 
 from tools.localcluster.api import ApiError, Object
 from tools.localcluster.engines import answers, create_first_objects, engines, has_condition
+from tools.localcluster.managers import key_mount
 from tools.localcluster.models import ClusterSpec, Component, RedisEndpoint, Step
 from tools.localcluster.ports import HOST
 from tools.localcluster.redis import redis_component
@@ -45,6 +46,7 @@ class SimulatedKind:
             redis_component(plane.layout, plane.tools.binary("redis-server"), self.redis),
             self._kwok(),
             *engines(plane),
+            *([key_mount(plane)] if self.spec.managers else []),
             Step("objects", self._create_objects, after=("kube-apiserver",)),
         ]
 

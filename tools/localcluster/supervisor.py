@@ -23,6 +23,8 @@ from tools import processes
 from tools.localcluster import machine, sandbox
 from tools.localcluster.children import Children
 from tools.localcluster.control_plane import ControlPlane
+from tools.localcluster.engines import answers
+from tools.localcluster.managers import MANAGER_SERVICE, manager_name
 from tools.localcluster.models import (
     STOP_SIGNALS,
     ClusterError,
@@ -56,14 +58,14 @@ class Outside:
     Attributes:
         pid: What it is known by, with its start.
         owner: Descriptor of the process whose end is the cluster's; None: there is none.
-        listener: Where callers reach the API server of a cluster with a network of its own.
+        listeners: Where callers reach the API server and the Session API of a cluster with a network of its own.
         keeper: Reads end-of-file when the process that keeps the namespaces is gone.
     """
 
     pid: int
     ticks: int
     owner: int | None
-    listener: socket.socket | None = None
+    listeners: tuple[socket.socket, ...] = ()
     keeper: int | None = None
 
 
@@ -117,11 +119,13 @@ class Supervisor:
 
     async def _start(self, ports: Ports) -> None:
         secrets = find_secrets(self._layout)
-        if listener := self._outside.listener:
+        if self._outside.listeners:
+            api_server, session_api = self._outside.listeners
             # The same port inside and outside, so that one kubeconfig serves both.
-            port = listener.getsockname()[1]
+            port = api_server.getsockname()[1]
             ports.fix("kube-apiserver", port)
-            await Relay(HOST, port).serve(listener)
+            await Relay(HOST, port).serve(api_server)
+            await Relay(*MANAGER_SERVICE).serve(session_api)
         for attempt in range(1, _ATTEMPTS + 1):
             plane = ControlPlane(self._layout, self._tools, ports, secrets, has_node=self._spec.kind == "real")
             redis, plan = self._plan(plane)
@@ -132,7 +136,7 @@ class Supervisor:
                 if port_error is None or attempt == _ATTEMPTS:
                     raise (port_error or group.exceptions[0]) from None
             else:
-                self._write_state(plane, redis)
+                self._write_state(plane, redis, self._api_urls(ports))
                 return
             # Somebody bound one of the ports in spite of the reservation.
             self._children.end_all()
@@ -168,13 +172,22 @@ class Supervisor:
             for item in plan:
                 group.create_task(carry_out(item))
 
-    def _write_state(self, plane: ControlPlane, redis: RedisEndpoint | None) -> None:
+    def _api_urls(self, ports: Ports) -> tuple[str, ...]:
+        if self._outside.listeners:
+            found = [self._outside.listeners[1].getsockname()[1]]
+        else:
+            found = [ports[manager_name(number)] for number in range(self._spec.managers)]
+        return tuple(f"http://{HOST}:{port}" for port in found)
+
+    def _write_state(self, plane: ControlPlane, redis: RedisEndpoint | None, api_urls: tuple[str, ...]) -> None:
         state = State(
             kind=self._spec.kind,
             supervisor=self._outside.pid,
             supervisor_ticks=self._outside.ticks,
             server=plane.server,
             redis=redis,
+            managers=self._spec.managers,
+            api_urls=api_urls,
             tokens=plane.secrets.tokens,
             binaries={name: str(file) for name, file in self._tools.binaries.items()},
             seconds=self._seconds,
@@ -207,9 +220,11 @@ class Supervisor:
             case "signal":
                 await self._children.signal(name, command["signal"])
             case "start":
-                await self._children.start_again(name, empty=command["empty"])
+                await self._children.start_again(name, empty=command["empty"], wait=command["wait"])
             case "run":
-                await self._children.start(Component(name, tuple(command["argv"]), env=command["env"]))
+                url = command["ready"]
+                ready = (lambda: answers(url)) if url else None
+                await self._children.start(Component(name, tuple(command["argv"]), env=command["env"], ready=ready))
             case "import" if self._spec.kind == "real":
                 await asyncio.to_thread(import_image, self._tools, Path(command["archive"]))
             case "disown":
@@ -254,10 +269,10 @@ def _run_inside(
         return 1
 
     def work(inside: sandbox.Inside) -> None:
-        known = replace(outside, listener=inside.listener, keeper=inside.keeper)
+        known = replace(outside, listeners=inside.listeners, keeper=inside.keeper)
         asyncio.run(Supervisor(layout, order, known).run(answer))
 
-    return sandbox.enter(layout, listen(), work, tidy)
+    return sandbox.enter(layout, (listen(), listen()), work, tidy)
 
 
 def main() -> int:

@@ -48,3 +48,33 @@ sessionctl-redis
 {{- define "platform.secretValue" -}}
 {{- dig "data" (index . 1) "" (index . 0) | b64dec -}}
 {{- end }}
+
+{{- define "platform.manager.image" -}}
+{{- with .Values.manager.image -}}
+{{- if .digest -}}
+{{ .repository }}@{{ .digest }}
+{{- else -}}
+{{ .repository }}:{{ .tag | default $.Chart.AppVersion }}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{/* What a manager reads once, at its start. The chart's version is no part of it: a manager does not change with it. */}}
+{{- define "platform.manager.config" -}}
+{{- $redis := dict "own" .Values.redis.enabled "external" .Values.externalRedis -}}
+{{- dict "config" .Values.config "profiles" .Values.profiles "sessions" .Values.sessionsNamespace.name "redis" $redis | toYaml -}}
+{{- end }}
+
+{{- define "platform.milliseconds" -}}
+{{- $total := 0 -}}
+{{- range regexFindAll "[0-9]+(ms|s|m|h|d)" . -1 -}}
+{{- $factor := get (dict "ms" 1 "s" 1000 "m" 60000 "h" 3600000 "d" 86400000) (regexFind "[a-z]+" .) -}}
+{{- $total = add $total (mul (regexFind "[0-9]+" . | int64) $factor) -}}
+{{- end -}}
+{{- $total -}}
+{{- end }}
+
+{{/* A duration in whole seconds, rounded up. */}}
+{{- define "platform.seconds" -}}
+{{- div (add (include "platform.milliseconds" . | int64) 999) 1000 -}}
+{{- end }}

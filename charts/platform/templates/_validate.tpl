@@ -3,6 +3,7 @@
 {{- include "platform.validate.redis" . -}}
 {{- include "platform.validate.namespace" . -}}
 {{- include "platform.validate.scaling" . -}}
+{{- include "platform.validate.reconcile" . -}}
 {{- include "platform.validate.sessionValues" . -}}
 {{- end }}
 
@@ -34,6 +35,14 @@
 {{- $least := add (mul 2 $polling) 2 -}}
 {{- if lt (int64 .Values.config.scaling.cooldownPeriod) (int64 $least) -}}
 {{- fail (printf "config.scaling.cooldownPeriod is %d: with config.scaling.pollingInterval %d it must be at least %d (2 * pollingInterval + 2)" (int .Values.config.scaling.cooldownPeriod) $polling $least) -}}
+{{- end -}}
+{{- end }}
+
+{{- define "platform.validate.reconcile" -}}
+{{- with .Values.config -}}
+{{- if le (include "platform.milliseconds" .reconcile.grace | int64) (include "platform.milliseconds" .helm.timeout | int64) -}}
+{{- fail (printf "config.reconcile.grace is %s: it must be longer than config.helm.timeout, %s, or installs under way would be undone" .reconcile.grace .helm.timeout) -}}
+{{- end -}}
 {{- end -}}
 {{- end }}
 

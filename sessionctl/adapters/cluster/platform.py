@@ -60,9 +60,14 @@ class SecretData:
 
     def value(self, key: str) -> str:
         """Return one value; raises ConfigurationError when it is not there."""
-        if not self.encoded.get(key):
+        found = self.find(key)
+        if not found:
             raise _missing(f"the Secret {self.where} has no key {key}")
-        return base64.b64decode(self.encoded[key]).decode()
+        return found
+
+    def find(self, key: str) -> str | None:
+        """Return one value; None when it is not there."""
+        return base64.b64decode(self.encoded[key]).decode() if key in self.encoded else None
 
 
 def _missing(message: str) -> ConfigurationError:

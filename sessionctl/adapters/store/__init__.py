@@ -1,1 +1,1 @@
-"""Redis: every operation on demand and records is one atomic script (DESIGN 5)."""
+"""Redis: every operation that decides something is one atomic script (DESIGN 5)."""

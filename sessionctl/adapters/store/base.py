@@ -1,13 +1,14 @@
-"""What the three parts of the store share."""
+"""What the parts of the store share."""
 
 from __future__ import annotations
 
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from sessionctl.adapters.store.connection import connect, translated
-from sessionctl.adapters.store.scripts import Reply, Scripts
+from sessionctl.adapters.store.connection import Trace, connect, traced, translated
+from sessionctl.adapters.store.scripts import TELLING, Reply, Scripts
 from sessionctl.errors import ConflictError, NotFoundError, StoreError
+from sessionctl.settings import EventSettings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,9 +23,12 @@ if TYPE_CHECKING:
 class StorePart:
     """A client, its scripts, and typed reading of their answers."""
 
-    def __init__(self, endpoint: RedisEndpoint, route: Route | None = None) -> None:
+    def __init__(
+        self, endpoint: RedisEndpoint, route: Route | None = None, events: EventSettings | None = None
+    ) -> None:
         self._endpoint = endpoint
         self._route = route
+        self._events = events or EventSettings()
         self._address: Address | None = None
 
     @cached_property
@@ -35,11 +39,15 @@ class StorePart:
     def _scripts(self) -> Scripts:
         return Scripts(self._client)
 
-    def _translated(self) -> AbstractContextManager[None]:
-        return translated(self._endpoint, self._route)
+    @property
+    def _caps(self) -> tuple[int, int]:
+        return self._events.max_length, self._events.max_bytes
+
+    def _translated(self, trace: Trace | None = None) -> AbstractContextManager[None]:
+        return translated(self._endpoint, self._route, trace)
 
     async def _run(self, script: str, keys: Sequence[str], arguments: Sequence[str | int]) -> Reply:
-        with self._translated():
+        with traced() as trace, self._translated(trace if script in TELLING else None):
             return await self._scripts.run(script, keys, arguments)
 
     async def _run_fields(self, script: str, keys: Sequence[str], arguments: Sequence[str | int]) -> list[str]:

@@ -6,14 +6,18 @@ The library is loaded by the functions that need it: a command that talks to Hel
 from __future__ import annotations
 
 from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Final, Protocol
 
-from sessionctl.errors import StoreError
+from sessionctl.errors import OutcomeUnknownError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from redis.asyncio import Redis
+    from redis.asyncio.connection import Connection
 
     from sessionctl.errors import SessionctlError
     from sessionctl.models import RedisEndpoint
@@ -43,8 +47,72 @@ class Route(Protocol):
         ...
 
 
-def connect(endpoint: RedisEndpoint, address: Address | None = None) -> Redis:
-    """Return a client, of the address if one is given; nothing is sent before its first use."""
+@dataclass
+class Trace:
+    """How often a script was sent, repetitions included, and how often Redis said what became of it."""
+
+    sent: int = 0
+    answered: int = 0
+
+
+_trace: ContextVar[Trace | None] = ContextVar("trace", default=None)
+
+
+@contextmanager
+def traced() -> Iterator[Trace]:
+    """Follow what is sent within the block."""
+    trace = Trace()
+    token = _trace.set(trace)
+    try:
+        yield trace
+    finally:
+        _trace.reset(token)
+
+
+@cache
+def _tracing(base: type[Connection]) -> type[Connection]:
+    """Return a connection that keeps the trace.
+
+    The error that comes out last does not tell: a script may have been carried out and only its reply lost, and every
+    repetition refused because Redis is gone.
+    """
+    from redis import exceptions as redis_errors
+
+    class TracingConnection(base):  # type: ignore[misc,valid-type]
+        _asked: Trace | None = None
+
+        async def send_command(self, *args: object, **options: object) -> None:
+            if not self.is_connected:
+                # As the base class does: what fails before this is done has sent nothing.
+                await self.connect_check_health(check_health=False)
+            self._asked = _trace.get() if args[0] == "EVALSHA" else None
+            if self._asked is not None:
+                self._asked.sent += 1
+            await super().send_command(*args, **options)
+
+        async def read_response(self, *args: object, **options: object) -> object:
+            asked, self._asked = self._asked, None
+            try:
+                reply = await super().read_response(*args, **options)
+            except (redis_errors.ResponseError, redis_errors.BusyLoadingError):
+                _answer(asked)
+                raise
+            _answer(asked)
+            return reply
+
+    return TracingConnection
+
+
+def _answer(trace: Trace | None) -> None:
+    if trace is not None:
+        trace.answered += 1
+
+
+def connect(endpoint: RedisEndpoint, address: Address | None = None, *, blocking: bool = False) -> Redis:
+    """Return a client, of the address if one is given; nothing is sent before its first use.
+
+    A ``blocking`` one has one connection, for commands that wait as long as they like, and repeats nothing.
+    """
     from redis.asyncio import BlockingConnectionPool, Redis
     from redis.asyncio.connection import Connection, SSLConnection
     from redis.asyncio.retry import Retry
@@ -52,8 +120,8 @@ def connect(endpoint: RedisEndpoint, address: Address | None = None) -> Redis:
 
     host, port = address or (endpoint.host, endpoint.port)
     pool = BlockingConnectionPool(
-        connection_class=SSLConnection if endpoint.tls else Connection,
-        max_connections=MAX_CONNECTIONS,
+        connection_class=_tracing(SSLConnection if endpoint.tls else Connection),
+        max_connections=1 if blocking else MAX_CONNECTIONS,
         timeout=REPLY_TIMEOUT_SECONDS,
         host=host,
         port=port,
@@ -61,17 +129,20 @@ def connect(endpoint: RedisEndpoint, address: Address | None = None) -> Redis:
         username=endpoint.username,
         password=endpoint.password,
         socket_connect_timeout=CONNECT_TIMEOUT_SECONDS,
-        socket_timeout=REPLY_TIMEOUT_SECONDS,
+        socket_timeout=None if blocking else REPLY_TIMEOUT_SECONDS,
         decode_responses=True,
-        retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), RETRIES),
+        retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 0 if blocking else RETRIES),
         client_name="sessionctl",
     )
     return Redis(connection_pool=pool)
 
 
 @contextmanager
-def translated(endpoint: RedisEndpoint, route: Route | None = None) -> Iterator[None]:
-    """Turn redis-py's exceptions into StoreError, naming the server itself and the next step."""
+def translated(endpoint: RedisEndpoint, route: Route | None = None, trace: Trace | None = None) -> Iterator[None]:
+    """Turn redis-py's exceptions into StoreError, naming the server itself and the next step.
+
+    Into OutcomeUnknownError where the trace shows a script that was sent and never answered.
+    """
     from redis import exceptions as redis_errors
 
     where = f"Redis at {endpoint.host}:{endpoint.port}"
@@ -84,6 +155,9 @@ def translated(endpoint: RedisEndpoint, route: Route | None = None) -> Iterator[
         cause = route.failure if route else None
         msg = f"{where} does not answer" + (f": {cause.message}" if cause else "")
         hint = (cause and cause.hint) or "Every session stays as it is; try again when it is back."
+        if trace is not None and trace.sent > trace.answered:
+            msg += "; it may have done what it was asked for"
+            raise OutcomeUnknownError(msg, hint="Repeat the same request when it is back.") from error
         raise StoreError(msg, hint=hint) from error
     except redis_errors.RedisError as error:
         msg = f"{where} refused: {str(error)[:200]}"

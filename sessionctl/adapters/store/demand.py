@@ -40,8 +40,15 @@ class RedisDemand(StorePart):
         element = json.dumps({"id": message_id, "message": message}, ensure_ascii=False)
         word, *answer = await self._run_fields(
             "enqueue",
-            [keys.record(session_id), keys.queue(session_id), keys.tombstone(session_id), keys.DISPATCH_PENDING],
-            [session_id, message_id, element, max_waiting],
+            [
+                keys.record(session_id),
+                keys.queue(session_id),
+                keys.tombstone(session_id),
+                keys.DISPATCH_PENDING,
+                keys.events(session_id),
+                keys.marks(session_id),
+            ],
+            [session_id, message_id, element, max_waiting, *self._caps],
         )
         refuse(session_id, word)
         return Enqueued(outcome=EnqueueOutcome(word), woken=_woken(answer))

@@ -112,6 +112,8 @@ class RedisGate(StorePart):
                 keys.tombstone(session_id),
                 keys.user_index(owner.tenant, owner.user_id),
                 keys.EPOCH,
+                keys.events(session_id),
+                keys.marks(session_id),
             ],
             [
                 token,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import Final
 
 from sessionctl.labels import user_hash
@@ -9,6 +10,8 @@ from sessionctl.labels import user_hash
 EPOCH: Final = "epoch"
 DISPATCH_PENDING: Final = "dispatch:pending"
 RECORD_PREFIX: Final = "session:"
+TOMBSTONE_PREFIX: Final = "deleted:"
+RESERVATION_PREFIX: Final = "lock:reserved:"
 
 
 def record(session_id: str) -> str:
@@ -26,11 +29,40 @@ def events(session_id: str) -> str:
     return f"events:{session_id}"
 
 
+def marks(session_id: str) -> str:
+    """Hash: what must be known of the session's stream to cap it and to write nothing twice; lives as long as it."""
+    return f"marks:{session_id}"
+
+
 def tombstone(session_id: str) -> str:
     """String: the session was deleted and may be restored while this lives."""
-    return f"deleted:{session_id}"
+    return f"{TOMBSTONE_PREFIX}{session_id}"
+
+
+def reservation(session_id: str) -> str:
+    """String: the session is being made and counts already."""
+    return f"{RESERVATION_PREFIX}{session_id}"
+
+
+def limit(key: str) -> str:
+    """String: the state of a rate limit."""
+    return f"limit:{key}"
+
+
+def idempotency(key: str) -> str:
+    """String: what an idempotency key is bound to; callers choose keys of any length."""
+    return f"idem:{_digest(key)}"
+
+
+def code(secret: str) -> str:
+    """String: a one-time login code; whoever reads Redis cannot use it."""
+    return f"code:{_digest(secret)}"
 
 
 def user_index(tenant: str, user_id: str) -> str:
     """Set: the session ids of a user."""
     return f"user:{tenant}:{user_hash(user_id)}"
+
+
+def _digest(text: str) -> str:
+    return sha256(text.encode()).hexdigest()

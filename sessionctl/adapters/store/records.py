@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sessionctl.adapters.store import keys
 from sessionctl.adapters.store.base import StorePart, milliseconds, record_fields
@@ -17,14 +17,20 @@ if TYPE_CHECKING:
     from sessionctl.models import Workspace
 
 
+DELETED: Final = "the session was deleted"
+"""Why the messages that still waited were cancelled."""
+FIELDS: Final = ("user_id", "tenant", "profile", "created_at", "last_active", "released_at", "woken_at")
+
+
 class RedisRecords(StorePart):
     """Records, the index of users, tombstones."""
 
     async def get_record(self, session_id: SessionId) -> Record | None:
         """See ``ports.RecordStore``."""
         with self._translated():
-            reply = await self._client.hgetall(keys.record(session_id))
-        fields = {str(name): str(value) for name, value in reply.items()}
+            # Not the whole hash: it remembers the ids of the session's messages too.
+            reply = await self._client.hmget(keys.record(session_id), FIELDS)
+        fields = {name: str(value) for name, value in zip(FIELDS, reply, strict=True) if value is not None}
         return _decode(session_id, fields) if "user_id" in fields else None
 
     async def get_idle_times(self, session_ids: Sequence[SessionId]) -> Sequence[timedelta | None]:
@@ -48,6 +54,8 @@ class RedisRecords(StorePart):
                 keys.queue(session_id),
                 keys.tombstone(session_id),
                 keys.user_index(owner.tenant, owner.user_id),
+                keys.events(session_id),
+                keys.marks(session_id),
             ],
             [session_id, int(workspace.replicas > 0), milliseconds(workspace), *record_fields(workspace)],
         )
@@ -70,10 +78,11 @@ class RedisRecords(StorePart):
                 keys.record(session_id),
                 keys.queue(session_id),
                 keys.events(session_id),
+                keys.marks(session_id),
                 keys.DISPATCH_PENDING,
                 keys.user_index(owner_tenant, owner_user),
             ],
-            [session_id, max(1, retention // timedelta(milliseconds=1))],
+            [session_id, max(1, retention // timedelta(milliseconds=1)), DELETED, *self._caps],
         )
 
     async def unbury(self, workspace: Workspace) -> None:
@@ -85,6 +94,7 @@ class RedisRecords(StorePart):
                 keys.tombstone(session_id),
                 keys.record(session_id),
                 keys.events(session_id),
+                keys.marks(session_id),
                 keys.user_index(owner.tenant, owner.user_id),
             ],
             [session_id, milliseconds(workspace), *record_fields(workspace)],

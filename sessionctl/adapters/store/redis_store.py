@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sessionctl.adapters.store.access import RedisAccess
 from sessionctl.adapters.store.demand import RedisDemand
+from sessionctl.adapters.store.events import RedisEvents
 from sessionctl.adapters.store.gate import RedisGate
+from sessionctl.adapters.store.messages import RedisMessages
+from sessionctl.adapters.store.quota import RedisQuota
 from sessionctl.adapters.store.records import RedisRecords
 
 if TYPE_CHECKING:
@@ -13,8 +17,8 @@ if TYPE_CHECKING:
     from typing import Self
 
 
-class RedisStore(RedisDemand, RedisRecords, RedisGate):
-    """All three ports on one pool of connections; an async context manager that closes it, and its route with it."""
+class RedisStore(RedisDemand, RedisRecords, RedisGate, RedisEvents, RedisMessages, RedisAccess, RedisQuota):
+    """All ports on one pool of connections; an async context manager that closes it, and its route with it."""
 
     async def __aenter__(self) -> Self:
         """Connections are made at first use."""
@@ -25,10 +29,11 @@ class RedisStore(RedisDemand, RedisRecords, RedisGate):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close the pool."""
+        """Close the pool, and the connection that waits for events."""
         try:
-            if "_client" in self.__dict__:
-                await self._client.aclose(close_connection_pool=True)
+            for name in ("_client", "_listening"):
+                if name in self.__dict__:
+                    await self.__dict__[name].aclose(close_connection_pool=True)
         finally:
             if self._route is not None:
                 await self._route.close()

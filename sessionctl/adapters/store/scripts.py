@@ -16,16 +16,44 @@ PRELUDE: Final = "prelude"
 """The parts each script is built from, after the prelude; the script's own file comes last."""
 PARTS: Final[dict[str, tuple[str, ...]]] = {
     "wake": ("demand",),
-    "enqueue": ("demand",),
+    "enqueue": ("demand", "events"),
     "release": (),
     "get_queue": (),
     "ensure_record": ("records",),
     "restore": ("records",),
     "begin_restore": (),
     "open_gate": (),
-    "bury": (),
+    "bury": ("events",),
     "unbury": ("records",),
+    "append_event": ("events",),
+    "settle_waiting": ("events",),
+    "list_waiting": (),
+    "take": (),
+    "remember": (),
+    "put_code": (),
+    "take_code": (),
+    "get_token_epoch": (),
+    "revoke_tokens": (),
+    "reserve_session": (),
+    "cancel_reservation": (),
 }
+
+TELLING: Final = frozenset(
+    {
+        "wake",
+        "enqueue",
+        "release",
+        "bury",
+        "unbury",
+        "settle_waiting",
+        "remember",
+        "put_code",
+        "take_code",
+        "revoke_tokens",
+        "reserve_session",
+    }
+)
+"""Scripts that carry out what somebody asked for: whether one of them ran must not be left open silently."""
 
 Reply = None | int | bytes | str | list["Reply"]
 

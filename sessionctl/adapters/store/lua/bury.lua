@@ -1,7 +1,12 @@
--- KEYS tombstone record queue events dispatch:pending user-index; ARGV uuid, lifetime in ms.
+-- KEYS tombstone record queue events marks dispatch:pending user-index; ARGV uuid, lifetime in ms, reason, max length,
+-- max bytes. An accepted message has its outcome before its session is gone.
 redis.call('SET', KEYS[1], integer(now_ms()), 'PX', ARGV[2])
+settle({
+  events = KEYS[4], marks = KEYS[5], record = KEYS[2], tombstone = KEYS[1],
+  max_length = tonumber(ARGV[4]), max_bytes = tonumber(ARGV[5]),
+}, KEYS[3], KEYS[6], ARGV[1], 'cancelled', ARGV[3])
 redis.call('DEL', KEYS[2], KEYS[3])
 redis.call('PEXPIRE', KEYS[4], ARGV[2])
-redis.call('SREM', KEYS[5], ARGV[1])
-redis.call('SREM', KEYS[6], ARGV[1])
+redis.call('PEXPIRE', KEYS[5], ARGV[2])
+redis.call('SREM', KEYS[7], ARGV[1])
 return 1

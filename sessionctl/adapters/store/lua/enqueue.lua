@@ -1,4 +1,5 @@
--- KEYS record queue tombstone dispatch:pending; ARGV uuid, message id, element, most waiting.
+-- KEYS record queue tombstone dispatch:pending events marks; ARGV uuid, message id, element, most waiting, max length,
+-- max bytes.
 -- Answers {'added' | 'known' | 'full', fresh, last_active} or {word}. The id is remembered in the record, so that a
 -- repeated call after a lost reply, or after the message was finished, appends nothing.
 local field = 'message:' .. ARGV[2]
@@ -17,4 +18,8 @@ if redis.call('HSETNX', KEYS[1], field, 'queued') == 0 then
 end
 redis.call('RPUSH', KEYS[2], ARGV[3])
 redis.call('SADD', KEYS[4], ARGV[1])
+append({
+  events = KEYS[5], marks = KEYS[6], record = KEYS[1], tombstone = KEYS[3],
+  max_length = tonumber(ARGV[5]), max_bytes = tonumber(ARGV[6]),
+}, { 'kind', 'message-queued', 'message_id', ARGV[2] })
 return { 'added', answer[1], answer[2] }

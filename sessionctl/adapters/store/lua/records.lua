@@ -1,11 +1,17 @@
 -- Shared by the scripts that write records from what the cluster shows.
--- fields: alternating names and values of the record, without last_active.
-local function write_record(record, index, uuid, fields, last_active)
+-- keys: record, index, and those of its history. fields: alternating names and values of the record, without
+-- last_active.
+local function write_record(keys, uuid, fields, last_active)
   for position = 1, #fields, 2 do
-    redis.call('HSETNX', record, fields[position], fields[position + 1])
+    redis.call('HSETNX', keys.record, fields[position], fields[position + 1])
   end
-  redis.call('HSETNX', record, 'last_active', last_active)
-  redis.call('SADD', index, uuid)
+  redis.call('HSETNX', keys.record, 'last_active', last_active)
+  -- What this Redis forgot may include a revocation: tokens from before the record was written are of no use.
+  redis.call('HSETNX', keys.record, 'token_epoch', integer(now_ms()))
+  redis.call('SADD', keys.index, uuid)
+  for _, key in ipairs(keys.history) do
+    redis.call('PERSIST', key)
+  end
 end
 
 -- A running session whose demand is not known counts as in use from now on.

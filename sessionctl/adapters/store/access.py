@@ -1,0 +1,56 @@
+"""``AccessStore`` on Redis."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from sessionctl.adapters.store import keys
+from sessionctl.adapters.store.base import StorePart
+from sessionctl.models import Remembered, SessionId
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sessionctl.models import RateLimit
+
+
+class RedisAccess(StorePart):
+    """What expires by itself, and the epochs of tokens."""
+
+    async def take(self, limits: Sequence[RateLimit]) -> timedelta | None:
+        """See ``ports.AccessStore``."""
+        arguments = [part for limit in limits for part in (str(limit.rate), limit.burst)]
+        wait = int(str(await self._run("take", [keys.limit(limit.key) for limit in limits], arguments)))
+        return timedelta(microseconds=wait) if wait else None
+
+    async def remember(self, key: str, fingerprint: str, value: str, lifetime: timedelta) -> Remembered:
+        """See ``ports.AccessStore``."""
+        operation = secrets.token_hex(8)
+        entry = json.dumps([operation, fingerprint, value])
+        reply = await self._run("remember", [keys.idempotency(key)], [entry, _milliseconds(lifetime)])
+        bound_by, bound_fingerprint, bound_value = json.loads(str(reply))
+        return Remembered(value=bound_value, fingerprint=bound_fingerprint, fresh=bound_by == operation)
+
+    async def put_code(self, code: str, session_id: SessionId, lifetime: timedelta) -> None:
+        """See ``ports.AccessStore``."""
+        await self._run("put_code", [keys.code(code)], [session_id, _milliseconds(lifetime)])
+
+    async def take_code(self, code: str) -> SessionId | None:
+        """See ``ports.AccessStore``."""
+        found = await self._run("take_code", [keys.code(code)], [secrets.token_hex(8)])
+        return None if found is None else SessionId(str(found))
+
+    async def get_token_epoch(self, session_id: SessionId) -> int:
+        """See ``ports.AccessStore``."""
+        return int(str(await self._run("get_token_epoch", [keys.record(session_id)], [])))
+
+    async def revoke_tokens(self, session_id: SessionId) -> int:
+        """See ``ports.AccessStore``."""
+        return int(str(await self._run("revoke_tokens", [keys.record(session_id)], [])))
+
+
+def _milliseconds(lifetime: timedelta) -> int:
+    return max(1, lifetime // timedelta(milliseconds=1))

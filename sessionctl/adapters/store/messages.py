@@ -1,0 +1,43 @@
+"""``MessageStore`` on Redis."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from sessionctl.adapters.store import keys
+from sessionctl.adapters.store.base import StorePart
+from sessionctl.models import WaitingMessage
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sessionctl.models import MessageOutcome, SessionId
+
+
+class RedisMessages(StorePart):
+    """Chats in the demand list."""
+
+    async def list_waiting(self, session_id: SessionId) -> Sequence[WaitingMessage]:
+        """See ``ports.MessageStore``."""
+        chats = await self._run_fields("list_waiting", [keys.queue(session_id), keys.record(session_id)], [])
+        return [_decode(json.loads(chat)) for chat in chats]
+
+    async def settle_waiting(self, session_id: SessionId, outcome: MessageOutcome, reason: str) -> Sequence[str]:
+        """See ``ports.MessageStore``."""
+        return await self._run_fields(
+            "settle_waiting",
+            [
+                keys.record(session_id),
+                keys.queue(session_id),
+                keys.tombstone(session_id),
+                keys.DISPATCH_PENDING,
+                keys.events(session_id),
+                keys.marks(session_id),
+            ],
+            [session_id, outcome, reason, *self._caps],
+        )
+
+
+def _decode(chat: dict[str, object]) -> WaitingMessage:
+    return WaitingMessage(message_id=str(chat["id"]), message=str(chat.get("message", "")))

@@ -1,0 +1,124 @@
+"""The life of the manager's process: listen, serve, drain, end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import uvicorn
+
+from sessionctl.api.app import create_app
+from sessionctl.api.services import Life, assemble
+from sessionctl.core.keys import KeyRing
+from sessionctl.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import timedelta
+
+    from starlette.types import ASGIApp
+
+    from sessionctl.factory import Factory
+
+FINISH_SECONDS: Final = 60
+"""How long requests in flight may take after the drain, such as a run of Helm."""
+BACKLOG: Final = 2048
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where to listen; no host means all addresses."""
+
+    host: str | None
+    port: int
+
+
+class _Server(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to us: uvicorn would stop listening at once."""
+        yield
+
+
+async def run(factory: Factory, address: Address, key_directory: str, drain: timedelta) -> None:
+    """Serve until SIGTERM or SIGINT; raises ConfigurationError."""
+    life, ring = Life(), KeyRing(factory.clock)
+    keeper = factory.create_key_keeper(key_directory, ring)
+    await keeper.load()
+    metrics = factory.metrics
+    services = await assemble(factory, ring, metrics, life)
+    loops = await factory.create_sweep_loop()
+    server = _Server(_configuration(create_app(services)))
+    life.synced.set()
+    with _listen(address) as listener:
+        port = listener.getsockname()[1]
+        _log.info("listening on port %d", port)
+        stop = asyncio.create_task(_stop_on_signal(server, life, drain))
+        try:
+            async with asyncio.TaskGroup() as group:
+                background = [group.create_task(keeper.forever()), group.create_task(loops.forever())]
+                await server.serve(sockets=[listener])
+                for task in background:
+                    task.cancel()
+        finally:
+            stop.cancel()
+    _log.info("ended")
+
+
+async def _stop_on_signal(server: _Server, life: Life, drain: timedelta) -> None:
+    loop = asyncio.get_running_loop()
+    asked = asyncio.Event()
+
+    def on_signal() -> None:
+        if asked.is_set():
+            life.ending.set()
+            server.should_exit = server.force_exit = True
+        asked.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    await asked.wait()
+    _log.info("draining")
+    life.draining.set()
+    await asyncio.sleep(drain.total_seconds())
+    life.ending.set()
+    server.should_exit = True
+
+
+def _configuration(app: ASGIApp) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        loop="asyncio",
+        http="h11",
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=FINISH_SECONDS,
+    )
+
+
+def _listen(address: Address) -> socket.socket:
+    try:
+        if address.host:
+            family = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0][0]
+            return socket.create_server((address.host, address.port), family=family, backlog=BACKLOG)
+        if socket.has_dualstack_ipv6():
+            return socket.create_server(
+                ("", address.port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=BACKLOG
+            )
+        return socket.create_server(("", address.port), backlog=BACKLOG)
+    except OSError as error:
+        where = f"{address.host or 'all addresses'}, port {address.port}"
+        raise ConfigurationError(f"cannot listen on {where}: {error.strerror}") from error

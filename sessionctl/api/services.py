@@ -1,0 +1,95 @@
+"""What the API works with, put together from the factory."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from sessionctl.api.sse import Streams
+from sessionctl.core.admission import Gatekeeper, Tenancy
+from sessionctl.core.idempotency import Idempotency
+from sessionctl.core.throttle import Throttle
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from sessionctl.core.demand import DemandService
+    from sessionctl.core.events import EventHub
+    from sessionctl.core.keys import KeyRing
+    from sessionctl.core.sessions import SessionService
+    from sessionctl.core.tokens import TokenService
+    from sessionctl.core.views import ViewService
+    from sessionctl.factory import Factory
+    from sessionctl.ports import Clock, ClusterView, Metrics, Store
+    from sessionctl.settings import Settings
+
+PARALLEL_HELM: Final = 8
+"""Each run of Helm takes some 60 MB; the others wait."""
+
+
+@dataclass
+class Life:
+    """Where in its life the process is."""
+
+    synced: asyncio.Event = field(default_factory=asyncio.Event)
+    """Everything was seen once; it stays so, whatever is lost later."""
+    draining: asyncio.Event = field(default_factory=asyncio.Event)
+    """Nobody should be sent here any more, but what comes is answered."""
+    ending: asyncio.Event = field(default_factory=asyncio.Event)
+    """Streams end now."""
+
+
+@dataclass(frozen=True)
+class Services:
+    """Everything that requests are answered with."""
+
+    settings: Settings
+    clock: Clock
+    view: ClusterView
+    store: Store
+    metrics: Metrics
+    demand: DemandService
+    views: ViewService
+    open_sessions: Callable[[], Awaitable[SessionService]]
+    """Create, delete and restore, with the profiles of this moment."""
+    gatekeeper: Gatekeeper
+    throttle: Throttle
+    idempotency: Idempotency
+    tokens: TokenService
+    life: Life
+    helm_slots: asyncio.Semaphore
+    hub: EventHub
+    streams: Streams
+
+    @asynccontextmanager
+    async def sessions(self) -> AsyncIterator[SessionService]:
+        """Take one of the places for Helm."""
+        async with self.helm_slots:
+            yield await self.open_sessions()
+
+
+async def assemble(factory: Factory, keys: KeyRing, metrics: Metrics, life: Life) -> Services:
+    """Put the services together; reads the platform key. Raises ConfigurationError and ClusterError."""
+    settings, store = factory.settings, factory.store
+    tokens = await factory.create_token_service()
+    throttle = Throttle(store, factory.clock, settings.api)
+    return Services(
+        settings=settings,
+        clock=factory.clock,
+        view=factory.cluster,
+        store=store,
+        metrics=metrics,
+        demand=factory.demand,
+        views=factory.create_view_service(),
+        open_sessions=factory.create_session_service,
+        gatekeeper=Gatekeeper(keys, tokens, Tenancy(factory.cluster, store), throttle),
+        throttle=throttle,
+        idempotency=Idempotency(store, settings.api.idempotency_lifetime),
+        tokens=tokens,
+        life=life,
+        helm_slots=asyncio.Semaphore(PARALLEL_HELM),
+        hub=factory.create_event_hub(),
+        streams=Streams(),
+    )

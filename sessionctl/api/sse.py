@@ -1,0 +1,150 @@
+"""Server-sent events: a session's history, then what happens, until somebody goes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from contextlib import aclosing, contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from fastapi import Response
+
+from sessionctl.errors import RateLimitedError, SessionctlError
+from sessionctl.wire import Event
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+
+    from starlette.types import Receive, Scope, Send
+
+    from sessionctl.core.events import EventHub, Listener
+    from sessionctl.models import SessionId, StoredEvent
+
+MEDIA_TYPE: Final = "text/event-stream"
+HEARTBEAT_SECONDS: Final = 15.0
+"""Proxies end what is silent; and so often it is seen whether the listener may still listen."""
+RECONNECT_MS: Final = 2000
+MOST_STREAMS: Final = 4000
+MOST_STREAMS_PER_CALLER: Final = 500
+"""Each holds a socket; a caller that opens more of them than this has lost count."""
+
+
+class Streams:
+    """The open streams of this process."""
+
+    def __init__(self) -> None:
+        self._open: Counter[str] = Counter()
+
+    @contextmanager
+    def place(self, caller: str) -> Iterator[None]:
+        """Hold a place; raises RateLimitedError when there is none."""
+        if self._open[caller] >= MOST_STREAMS_PER_CALLER or self._open.total() >= MOST_STREAMS:
+            raise RateLimitedError("too many open event streams", retry_after=10, hint="Close some.")
+        self._open[caller] += 1
+        try:
+            yield
+        finally:
+            self._open[caller] -= 1
+            if not self._open[caller]:
+                del self._open[caller]
+
+
+class EventStream(Response):
+    """The answer of events.
+
+    ``still_allowed`` raises when the caller may no longer listen; ``ending`` is set when the process ends.
+    """
+
+    def __init__(
+        self,
+        *,
+        hub: EventHub,
+        streams: Streams,
+        caller: str,
+        session_id: SessionId,
+        after: str | None,
+        still_allowed: Callable[[], Awaitable[object]],
+        ending: asyncio.Event,
+    ) -> None:
+        super().__init__(media_type=MEDIA_TYPE, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+        del self.headers["Content-Length"]
+        self._hub = hub
+        self._streams = streams
+        self._caller = caller
+        self._session_id = session_id
+        self._after = after
+        self._still_allowed = still_allowed
+        self._ending = ending
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI
+        """Send until the client goes, the process ends or the caller may no longer listen."""
+        with self._streams.place(self._caller):
+            # Whatever is wrong with the store is told before the stream begins.
+            async with self._hub.listen(self._session_id, self._after) as listener:
+                sending = asyncio.create_task(self._send_all(listener, send))
+                gone = asyncio.create_task(_disconnect(receive))
+                try:
+                    await asyncio.wait((sending, gone), return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    for task in (sending, gone):
+                        task.cancel()
+                    await asyncio.gather(sending, gone, return_exceptions=True)
+
+    async def _send_all(self, listener: Listener, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        async with aclosing(self._chunks(listener)) as chunks:
+            async for chunk in chunks:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _chunks(self, listener: Listener) -> AsyncGenerator[bytes, None]:
+        yield f"retry: {RECONNECT_MS}\n\n".encode()
+        loop = asyncio.get_running_loop()
+        look_at = loop.time() + HEARTBEAT_SECONDS
+        ended = asyncio.create_task(self._ending.wait())
+        try:
+            while True:
+                coming = asyncio.ensure_future(anext(listener, None))
+                try:
+                    patience = look_at - loop.time()
+                    await asyncio.wait((coming, ended), timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+                    if coming.done():
+                        event = coming.result()
+                        if event is None:
+                            return
+                        yield render(event)
+                finally:
+                    # What has not been taken is not lost by it: this listener is asked again, or nobody wants it.
+                    coming.cancel()
+                    await asyncio.gather(coming, return_exceptions=True)
+                if ended.done():
+                    return
+                if loop.time() >= look_at:
+                    await self._still_allowed()
+                    look_at = loop.time() + HEARTBEAT_SECONDS
+                    yield b": still here\n\n"
+        except SessionctlError:
+            # Revoked, expired, gone, or nobody can say: whoever may go on comes back with the last id.
+            return
+        finally:
+            ended.cancel()
+
+
+async def _disconnect(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def render(event: StoredEvent) -> bytes:
+    """Return one event as it is sent."""
+    data = Event(
+        id=event.event_id,
+        event=event.kind,
+        uuid=event.session_id,
+        at=datetime.fromtimestamp(event.milliseconds / 1000, UTC),
+        detail=event.detail,
+        message_id=event.message_id or None,
+        outcome=event.outcome,
+    )
+    return f"id: {event.event_id}\nevent: {event.kind}\ndata: {data.model_dump_json()}\n\n".encode()

@@ -1,0 +1,55 @@
+"""serve: the session manager as a process."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sessionctl.cli.options import duration
+
+if TYPE_CHECKING:
+    from sessionctl.factory import Factory
+
+KEYS_VARIABLE = "SESSIONCTL_API_KEYS"
+
+
+def serve(
+    ctx: typer.Context,
+    host: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Address to listen on (default all).")] = None,
+    port: Annotated[int, typer.Option(metavar="NUMBER", help="Port to listen on; 0 takes a free one.")] = 8000,
+    api_keys: Annotated[
+        str | None,
+        typer.Option("--api-keys", metavar="DIR", help=f"Directory with a file per API key ({KEYS_VARIABLE})."),
+    ] = None,
+    drain: Annotated[
+        str | None,
+        typer.Option("--drain", metavar="DURATION", help="How long to go on answering after SIGTERM (api.drain)."),
+    ] = None,
+) -> None:
+    """Serve the Session API, and keep sessions as they should be, until SIGTERM; a second one ends it at once.
+
+    Any number of these may run at once, and any of them may be killed at any time.
+
+    Example:
+
+      sessionctl serve --api-keys /etc/sessionctl/api-keys
+    """
+    from sessionctl.cli.run import call
+    from sessionctl.errors import InvalidRequestError
+
+    directory = api_keys or os.environ.get(KEYS_VARIABLE)
+    if not directory:
+        raise InvalidRequestError("no directory with API keys", hint=f"Give --api-keys, or set {KEYS_VARIABLE}.")
+    given = duration("--drain", drain) if drain is not None else None
+
+    async def work(factory: Factory) -> None:
+        from sessionctl.api.process import Address, run
+        from sessionctl.cli.logs import log_to_stderr
+
+        log_to_stderr(factory.settings.logging.level)
+        patience = given if given is not None else factory.settings.api.drain
+        await run(factory, Address(host, port), directory, patience)
+
+    call(ctx, work, lasting=True)
