@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -29,9 +29,13 @@ if TYPE_CHECKING:
     from sessionctl.adapters.store.redis_store import RedisStore
     from sessionctl.core.demand import DemandService
     from sessionctl.core.events import EventHub
+    from sessionctl.core.journal import Journal
     from sessionctl.core.keyadmin import KeyAdmin
     from sessionctl.core.keys import KeyKeeper, KeyRing
     from sessionctl.core.loop import SweepLoop
+    from sessionctl.core.manager import Manager
+    from sessionctl.core.mirror import Mirror
+    from sessionctl.core.quotas import Quotas
     from sessionctl.core.reconcile import Reconciler
     from sessionctl.core.releases import ReleaseService
     from sessionctl.core.sessions import SessionService
@@ -39,7 +43,7 @@ if TYPE_CHECKING:
     from sessionctl.core.views import ViewService
     from sessionctl.core.waiting import Waiter
     from sessionctl.models import JsonObject, SessionId
-    from sessionctl.ports import ActivityProbe, Metrics
+    from sessionctl.ports import ActivityProbe, ClusterView, Metrics
     from sessionctl.settings import Platform, PlatformRedis, Settings
 
 
@@ -81,7 +85,19 @@ class Factory:
     client: KubernetesClient
     by_forward: bool
     """Whether pods are reached by port-forward, not by their Services."""
+    metrics: Metrics
+    journal: Journal
+    managing: bool = False
+    """Whether this is a session manager: quotas hold, and much is asked of the mirror. See ``for_manager``."""
     helm_checked: asyncio.Task[str] | None = None
+
+    def for_manager(self) -> Factory:
+        """Return the same platform for a session manager, which is measured; whoever runs its manager closes it."""
+        from sessionctl.adapters.prometheus import PrometheusMetrics
+        from sessionctl.core.journal import Journal
+
+        metrics = PrometheusMetrics(self.clock)
+        return replace(self, metrics=metrics, journal=Journal(self.store, metrics), managing=True)
 
     @cached_property
     def clock(self) -> SystemClock:
@@ -89,13 +105,6 @@ class Factory:
         from sessionctl.adapters.clock import SystemClock
 
         return SystemClock()
-
-    @cached_property
-    def metrics(self) -> Metrics:
-        """What is counted and measured."""
-        from sessionctl.adapters.metrics import NoMetrics
-
-        return NoMetrics()
 
     @cached_property
     def helm(self) -> HelmCli:
@@ -111,6 +120,7 @@ class Factory:
             context=self.options.context,
             timeout=self.settings.helm.timeout,
             checked=self.helm_checked,
+            metrics=self.metrics,
         )
 
     @cached_property
@@ -118,14 +128,31 @@ class Factory:
         """Wake and sleep."""
         from sessionctl.core.demand import DemandService
 
-        return DemandService(self.cluster, self.store, self.clock)
+        return DemandService(self.cluster, self.store, self.clock, self.journal, self.quotas)
 
-    def create_view_service(self) -> ViewService:
-        """Status and list."""
+    @cached_property
+    def quotas(self) -> Quotas | None:
+        """What users and tenants may have through a manager; None for whoever has a kubeconfig."""
+        if not self.managing:
+            return None
+        from sessionctl.core.quotas import Quotas
+
+        return Quotas(self.mirror, self.store, self.journal, self.clock, self.settings.quotas)
+
+    @cached_property
+    def mirror(self) -> Mirror:
+        """The cluster in memory; it runs where ``Mirror.run`` does."""
+        from sessionctl.core.mirror import Mirror
+
+        return Mirror(self.cluster, self.clock, self.metrics)
+
+    def create_view_service(self, view: ClusterView | None = None) -> ViewService:
+        """Status and list, of the cluster itself or of a view of it."""
         from sessionctl.core.views import ViewService
 
-        sessions = self.settings.sessions
-        return ViewService(self.cluster, self.store, sessions.domain, sessions.retention)
+        return ViewService(
+            view=view or self.cluster, live=self.cluster, store=self.store, settings=self.settings.sessions
+        )
 
     async def create_release_service(self) -> ReleaseService:
         """Helm releases; reads the platform key and the platform's profiles."""
@@ -159,9 +186,11 @@ class Factory:
             store=self.store,
             releases=releases,
             waiter=self.create_waiter(),
+            journal=self.journal,
             clock=self.clock,
             retention=self.settings.sessions.retention,
             progress=self.progress,
+            quotas=self.quotas,
         )
 
     def create_key_keeper(self, directory: str, ring: KeyRing) -> KeyKeeper:
@@ -211,6 +240,7 @@ class Factory:
             store=self.store,
             sessions=self._sessions(releases),
             releases=releases,
+            journal=self.journal,
             clock=self.clock,
             retention=self.settings.sessions.retention,
             progress=self.progress,
@@ -246,6 +276,7 @@ class Factory:
         from sessionctl.core.gate import Gate
         from sessionctl.core.guard import WatchGuard
         from sessionctl.core.loop import SweepLoop
+        from sessionctl.core.rounds import Rounds
         from sessionctl.core.scalers import ScalerKeeper
         from sessionctl.core.starts import StartKeeper
         from sessionctl.core.sweeper import Sweeper
@@ -254,26 +285,59 @@ class Factory:
             cluster=self.cluster,
             store=self.store,
             demand=self.demand,
+            journal=self.journal,
             probe=await self.create_probe(),
             clock=self.clock,
             settings=self.settings.idle,
         )
         return SweepLoop(
             cluster=self.cluster,
-            gate=Gate(self.cluster, self.store),
+            mirror=self.mirror,
+            gate=Gate(self.cluster, self.store, self.journal, self.metrics),
             guard=WatchGuard(self.store, self.demand),
             starts=StartKeeper(
                 cluster=self.cluster,
                 store=self.store,
                 demand=self.demand,
+                journal=self.journal,
                 clock=self.clock,
                 start_timeout=self.settings.sessions.start_timeout,
                 idle=self.settings.idle,
             ),
             sweeper=sweeper,
             keeper=ScalerKeeper(self.cluster, self.clock),
-            clock=self.clock,
+            rounds=Rounds(self.clock, self.metrics),
             settings=self.settings.sweep,
+        )
+
+    async def create_manager(self) -> Manager:
+        """Everything a session manager does beside answering requests; of a factory ``for_manager``."""
+        from sessionctl.core.census import Census
+        from sessionctl.core.lifetime import LifetimeKeeper
+        from sessionctl.core.manager import Manager
+        from sessionctl.core.readiness import ReadyWatch
+        from sessionctl.core.rounds import Rounds
+
+        sessions = self.settings.sessions
+        return Manager(
+            sweep=await self.create_sweep_loop(),
+            mirror=self.mirror,
+            ready=ReadyWatch(self.journal, self.metrics),
+            open_reconciler=self.create_reconciler,
+            lifetime=LifetimeKeeper(
+                view=self.mirror,
+                cluster=self.cluster,
+                store=self.store,
+                open_sessions=self.create_session_service,
+                clock=self.clock,
+                max_lifetime=sessions.max_lifetime,
+                retention=sessions.retention,
+            ),
+            census=Census(self.mirror, self.cluster, self.store, self.metrics),
+            journal=self.journal,
+            rounds=Rounds(self.clock, self.metrics),
+            clock=self.clock,
+            settings=self.settings.reconcile,
         )
 
 
@@ -292,7 +356,10 @@ async def open_factory(
         async with await KubernetesClient.connect(options.kubeconfig, options.context) as client:
             factory = await _assemble(options, client, progress, helm_checked)
             async with factory.store:
-                yield factory
+                try:
+                    yield factory
+                finally:
+                    await factory.journal.close()
 
 
 @asynccontextmanager
@@ -320,7 +387,9 @@ async def _assemble(
 ) -> Factory:
     from sessionctl.adapters.cluster.kubernetes_cluster import KubernetesCluster
     from sessionctl.adapters.cluster.platform import PlatformReader
+    from sessionctl.adapters.metrics import NoMetrics
     from sessionctl.adapters.store.redis_store import RedisStore
+    from sessionctl.core.journal import Journal
     from sessionctl.models import RedisEndpoint
     from sessionctl.settings import load_platform, load_settings
 
@@ -343,16 +412,19 @@ async def _assemble(
         password=secret.value("password"),
         keda_username=platform.keda.username,
     )
+    store, metrics = RedisStore(endpoint, route, settings.events), NoMetrics()
     return Factory(
         options=options,
         settings=settings,
         platform=platform,
         cluster=KubernetesCluster(client, platform.sessions_namespace),
-        store=RedisStore(endpoint, route, settings.events),
+        store=store,
         reader=reader,
         progress=progress,
         client=client,
         by_forward=by_forward,
+        metrics=metrics,
+        journal=Journal(store, metrics),
         helm_checked=helm_checked,
     )
 

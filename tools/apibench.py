@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 import httpx
 
 from tools.localcluster import ClusterSpec, LocalCluster
+from tools.localcluster.managers import make_key
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -261,7 +262,9 @@ class ApiBench:
     async def _sleepers(self, session: str) -> None:
         """Thousands of sessions that sleep, made without Helm: nothing on a request's way looks at releases."""
         known = await self._copies(session, SLEEPERS)
-        for name in self._cluster.managers_running():
+        for name in self._(
+            "manager-1",
+        ):
             self._cluster.kill(name)
             self._cluster.start_component(name)
         statuses, pages = [], []
@@ -278,7 +281,9 @@ class ApiBench:
             assert answer.status_code == HTTPStatus.OK, answer.text
         line(f"{SLEEPERS} sleeping sessions: GET status (p99 <= 30 ms)", statuses)
         line(f"{SLEEPERS} sleeping sessions: first page of GET /sessions (<= 100 ms)", pages)
-        for name in self._cluster.managers_running():
+        for name in self._(
+            "manager-1",
+        ):
             resident = _resident_megabytes(self._cluster.pid(name) or 0)
             print(f"{name}: {resident:.0f} MB resident (<= 300)", flush=True)
 
@@ -315,12 +320,14 @@ async def bench(cluster: LocalCluster) -> None:
     context = ssl.create_default_context(cafile=str(cluster.certificate_authority))
     token = {"Authorization": f"Bearer {cluster.token_for('admin')}"}
     limits = httpx.Limits(max_connections=400, max_keepalive_connections=400)
+    key = make_key(cluster, "bench")
+    assert key is not None
     async with (
-        httpx.AsyncClient(
-            base_url=cluster.api_url, headers={"X-API-Key": cluster.api_key()}, timeout=120, limits=limits
-        ) as api,
+        httpx.AsyncClient(base_url=cluster.api_url, headers={"X-API-Key": key}, timeout=120, limits=limits) as api,
         httpx.AsyncClient(base_url=cluster.server, verify=context, headers=token, timeout=60, limits=limits) as kube,
     ):
+        while (await api.get("/sessions")).status_code != HTTPStatus.OK:  # noqa: ASYNC110 - the key has to get there
+            await asyncio.sleep(0.2)
         await ApiBench(cluster, api, kube).run()
 
 

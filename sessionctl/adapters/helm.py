@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from sessionctl.adapters.process import Outcome
     from sessionctl.models import JsonValue
+    from sessionctl.ports import Metrics
 
 VERSION_TIMEOUT: Final = timedelta(seconds=30)
 OLDEST: Final = (4, 0, 0)
@@ -55,9 +57,11 @@ class HelmCli:
         context: str | None,
         timeout: timedelta,
         checked: asyncio.Task[str] | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         self._binary = binary
         self._checked = checked
+        self._metrics = metrics
         self._chart = chart
         self._timeout = timeout
         self._target = ["--namespace", namespace]
@@ -121,7 +125,18 @@ class HelmCli:
                 return found
 
     async def _run(self, *arguments: str, stdin: str = "") -> Outcome:
-        return await _run_helm([self._binary, *arguments, *self._target], stdin, self._timeout)
+        began = time.monotonic()
+        failed = True
+        try:
+            outcome = await _run_helm([self._binary, *arguments, *self._target], stdin, self._timeout)
+            failed = False
+        except (NotFoundError, ConflictError):
+            failed = False  # an answer, and mostly the expected one
+            raise
+        finally:
+            if self._metrics is not None:
+                self._metrics.observe_helm(arguments[0], time.monotonic() - began, failed=failed)
+        return outcome
 
 
 async def check_version(binary: str) -> str:

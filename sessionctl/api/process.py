@@ -52,9 +52,10 @@ async def run(factory: Factory, address: Address, key_directory: str, drain: tim
     life, ring = Life(), KeyRing(factory.clock)
     keeper = factory.create_key_keeper(key_directory, ring)
     await keeper.load()
+    factory = factory.for_manager()
     metrics = factory.metrics
     services = await assemble(factory, ring, metrics, life)
-    loops = await factory.create_sweep_loop()
+    manager = await factory.create_manager()
     server = _Server(_configuration(create_app(services)))
     life.synced.set()
     with _listen(address) as listener:
@@ -63,7 +64,7 @@ async def run(factory: Factory, address: Address, key_directory: str, drain: tim
         stop = asyncio.create_task(_stop_on_signal(server, life, drain))
         try:
             async with asyncio.TaskGroup() as group:
-                background = [group.create_task(keeper.forever()), group.create_task(loops.forever())]
+                background = [group.create_task(keeper.forever()), group.create_task(manager.run())]
                 await server.serve(sockets=[listener])
                 for task in background:
                     task.cancel()

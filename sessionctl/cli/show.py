@@ -10,7 +10,6 @@ from sessionctl.cli.options import Output, OutputOption, SessionArgument
 
 if TYPE_CHECKING:
     from sessionctl.factory import Factory
-    from sessionctl.models import SessionView
     from sessionctl.wire import SessionReport
 
 NO_TOKEN = "0" * 64
@@ -90,10 +89,8 @@ def list_sessions(
     async def work(factory: Factory) -> SessionList:
         from sessionctl.core.reports import report
 
-        views: list[SessionView] = await factory.create_view_service().list_sessions(
-            user_id=user, tenant=tenant, status=wanted
-        )
-        return SessionList(sessions=tuple(report(view, factory.clock.now()) for view in views))
+        page = await factory.create_view_service().list_sessions(user_id=user, tenant=tenant, status=wanted)
+        return SessionList(sessions=tuple(report(view, factory.clock.now()) for view in page.sessions))
 
     answer = call(ctx, work)
     rows = [["UUID", "USER", "STATUS", "REPLICAS", "CREATED"]]

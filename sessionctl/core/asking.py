@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
+from sessionctl.models import EventKind
+
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from sessionctl.core.journal import Journal
     from sessionctl.models import Activity, SessionId, Workspace
     from sessionctl.ports import ActivityProbe, Clock
     from sessionctl.settings import IdleSettings
@@ -35,9 +38,10 @@ class _Asked:
 class Inquiry:
     """Asks agents, none more often than its answer can matter."""
 
-    def __init__(self, probe: ActivityProbe, clock: Clock, settings: IdleSettings) -> None:
+    def __init__(self, probe: ActivityProbe, clock: Clock, journal: Journal, settings: IdleSettings) -> None:
         self._probe = probe
         self._clock = clock
+        self._journal = journal
         self._settings = settings
         self._slots = asyncio.Semaphore(PARALLEL_QUESTIONS)
         self._asked: dict[SessionId, _Asked] = {}
@@ -72,6 +76,10 @@ class Inquiry:
                 self._settings.unknown_limit,
                 extra={"session": session_id},
             )
+            # Other managers ask too, and find the same; an agent may fall silent again an hour later.
+            mark = f"{workspace.woken_at}/{self._clock.now():%Y-%m-%dT%H}"
+            detail = f"its agent does not answer; it stays awake for up to {self._settings.unknown_limit}"
+            self._journal.note(session_id, EventKind.AGENT_SILENT, detail, once=mark)
         elif answer is not None and asked.warned:
             asked.warned = False
             _log.info("the agent answers again", extra={"session": session_id})

@@ -6,11 +6,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from sessionctl.errors import ClusterError, ConflictError, DemandGateClosedError, NotFoundError, QueueFullError
-from sessionctl.models import EnqueueOutcome, MessageOutcome, ReleaseOutcome
+from sessionctl.models import EnqueueOutcome, EventKind, MessageOutcome, ReleaseOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from sessionctl.core.journal import Journal
+    from sessionctl.core.quotas import Quotas
     from sessionctl.models import SessionId, Woken, Workspace
     from sessionctl.ports import Clock, Cluster, Store
 
@@ -37,32 +39,65 @@ def deleted_session(session_id: SessionId) -> ConflictError:
 class DemandService:
     """Changes whether one session should be awake."""
 
-    def __init__(self, cluster: Cluster, store: Store, clock: Clock) -> None:
+    def __init__(
+        self, cluster: Cluster, store: Store, clock: Clock, journal: Journal, quotas: Quotas | None = None
+    ) -> None:
         self._cluster = cluster
         self._store = store
         self._clock = clock
+        self._journal = journal
+        self._quotas = quotas
 
     async def wake(self, session_id: SessionId) -> str | None:
         """Wake the session; idempotent.
 
         Returns None, or a sentence when the cluster did not take the patch: the demand is stored, and KEDA or the
-        watch guard wakes the session. Raises NotFoundError, ConflictError (deleted) and StoreError.
+        watch guard wakes the session. Raises NotFoundError, ConflictError (deleted), QuotaExceededError and StoreError.
         """
-        woken = await self._with_record(session_id, lambda: self._store.wake(session_id))
-        return await self._patch(session_id, woken)
+        await self._admit(session_id)
+        return (await self._wake(session_id))[1]
+
+    async def meet_demand(self, workspace: Workspace) -> bool:
+        """Wake a session that was seen asleep with demand in its list; returns whether the cluster was asked to.
+
+        Raises as ``wake`` does.
+        """
+        patched, _ = await self._wake(workspace.session_id, guard=workspace)
+        return patched
+
+    async def _admit(self, session_id: SessionId) -> None:
+        """Raise QuotaExceededError before anything is stored: demand that is stored is met."""
+        if self._quotas is not None:
+            await self._quotas.admit_wake(session_id)
+
+    async def _wake(self, session_id: SessionId, guard: Workspace | None = None) -> tuple[bool, str | None]:
+        woken: Woken = await self._with_record(session_id, lambda: self._store.wake(session_id))
+        patched, notice = await self._patch(session_id, woken)
+        # After the patch: nobody who wants to be woken waits for history.
+        if patched and guard is not None:
+            # Every manager's guard sees the same object.
+            once = guard.resource_version
+            self._journal.note(session_id, EventKind.GUARD_WOKEN, "it slept against its demand", once=once)
+        elif patched:
+            self._journal.note(session_id, EventKind.WOKEN)
+        return patched, notice
 
     async def enqueue(self, session_id: SessionId, message_id: str, message: str, max_waiting: int) -> str | None:
         """Store a chat, once per message id, and wake its session; otherwise as ``wake``.
 
         Raises QueueFullError when ``max_waiting`` messages wait already.
         """
+        await self._admit(session_id)
         done = await self._with_record(
             session_id, lambda: self._store.enqueue(session_id, message_id, message, max_waiting)
         )
         if done.outcome is EnqueueOutcome.FULL:
             msg = f"{max_waiting} messages wait for session {session_id} already"
             raise QueueFullError(msg, retry_after=FULL_RETRY_SECONDS)
-        return await self._patch(session_id, done.woken)
+        patched, notice = await self._patch(session_id, done.woken)
+        if patched:
+            self._journal.note(session_id, EventKind.WOKEN, "by a message")
+        return notice
 
     async def touch(self, workspace: Workspace, age: timedelta) -> None:
         """Record activity ``age`` ago of a workspace seen at replicas 1; does nothing for one seen asleep."""
@@ -94,9 +129,10 @@ class DemandService:
             except ConflictError:
                 noted = await self._live(session_id)
                 continue
+            self._journal.note(session_id, EventKind.SLEPT, "asked for")
             return
         # The release above may have taken the demand of whoever woke it: a running pod must not be left without.
-        await self.wake(session_id)
+        await self._wake(session_id)
         msg = f"session {session_id} was woken or changed meanwhile"
         raise ConflictError(msg, hint=f"If it should sleep all the same: sessionctl sleep {session_id}")
 
@@ -124,6 +160,7 @@ class DemandService:
         workspace = await self._live(session_id)
         if not await self._store.ensure_record(workspace):
             raise deleted_session(session_id)
+        self._journal.note(session_id, EventKind.RECORD_REBUILT, "Redis had no record of it")
         return workspace
 
     async def _live(self, session_id: SessionId) -> Workspace:
@@ -142,17 +179,18 @@ class DemandService:
             await self.rebuild_record(session_id)
         return await script()
 
-    async def _patch(self, session_id: SessionId, woken: Woken) -> str | None:
+    async def _patch(self, session_id: SessionId, woken: Woken) -> tuple[bool, str | None]:
+        """Return whether the Deployment was patched, and a sentence when it should have been."""
         try:
             if not woken.fresh:
                 seen = await self._cluster.find_workspace(session_id)
                 if seen is not None and seen.replicas:
-                    return None
+                    return False, None
                 # Whoever put it to sleep since the script ran may have taken the demand along.
                 woken = await self._store.wake(session_id)
             await self._cluster.wake_workspace(session_id, woken.last_active)
         except ClusterError as error:
-            return f"stored; it takes effect when the cluster is back ({error.message})"
+            return False, f"stored; it takes effect when the cluster is back ({error.message})"
         except NotFoundError:
             raise unknown_session(session_id) from None
-        return None
+        return True, None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from sessionctl.errors import ConflictError, NotFoundError
+from sessionctl.errors import ConflictError, DependencyError, NotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,16 +25,27 @@ class WatchGuard:
         self._demand = demand
 
     async def check(self, workspaces: Sequence[Workspace]) -> Sequence[SessionId]:
-        """Wake those of ``workspaces`` that sleep against their demand; returns them. Raises StoreError."""
-        asleep = [w.session_id for w in workspaces if w.replicas == 0 and w.deleted_at is None]
+        """Wake those of ``workspaces`` that sleep against their demand; returns them.
+
+        Raises StoreError and ClusterError, after all were tried.
+        """
+        asleep = {w.session_id: w for w in workspaces if w.replicas == 0 and w.deleted_at is None}
         if not asleep:
             return []
         woken: list[SessionId] = []
-        for session_id in await self._store.list_demanded(asleep):
+        failure: DependencyError | None = None
+        for session_id in await self._store.list_demanded(list(asleep)):
             try:
-                await self._demand.wake(session_id)
+                await self._demand.meet_demand(asleep[session_id])
             except (NotFoundError, ConflictError):
                 continue  # deleted since it was seen
+            except DependencyError as error:
+                # The others must not wait for this one.
+                failure = error
+                _log.warning("not woken by the watch guard: %s", error, extra={"session": session_id})
+                continue
             _log.info("woken by the watch guard", extra={"session": session_id})
             woken.append(session_id)
+        if failure is not None:
+            raise failure
         return woken

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from sessionctl.models import EventKind
 from sessionctl.settings import EditorIdle
 
 if TYPE_CHECKING:
@@ -15,11 +16,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Verdict:
-    """``idle``, or why not; ``activity_age`` is how long ago the agent saw work, to be remembered as last activity."""
+    """``idle``, or why not; ``activity_age`` is how long ago the agent saw work, to be remembered as last activity.
+
+    ``limit`` is the limit without which it would not be idle.
+    """
 
     idle: bool
     reason: str
     activity_age: timedelta | None = None
+    limit: EventKind | None = None
+
+
+@dataclass(frozen=True)
+class Reached:
+    """A limit that has been reached, so that what it limits counts as work no longer."""
+
+    kind: EventKind
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -47,15 +60,36 @@ def latest_work(activity: Activity, settings: IdleSettings) -> Work | None:
     return None
 
 
+def reached_limits(activity: Activity | None, since_active: timedelta, settings: IdleSettings) -> tuple[Reached, ...]:
+    """Return the limits that an agent's answer (None: there was none) has reached, the most telling one first."""
+    if activity is None:
+        if since_active < settings.unknown_limit:
+            return ()
+        limit = settings.unknown_limit
+        return (Reached(EventKind.UNKNOWN_LIMIT, f"its agent has not answered for idle.unknownLimit ({limit})"),)
+    found = []
+    if activity.hold is not None and activity.hold >= settings.hold_limit:
+        found.append(Reached(EventKind.HOLD_LIMIT, f"it was held for idle.holdLimit ({settings.hold_limit})"))
+    if (
+        settings.editor is EditorIdle.CONNECTION
+        and activity.editor_connected is not None
+        and activity.editor_connected >= settings.editor_limit
+    ):
+        limit = settings.editor_limit
+        found.append(Reached(EventKind.EDITOR_LIMIT, f"an editor was open for idle.editorLimit ({limit})"))
+    return tuple(found)
+
+
 def judge(activity: Activity | None, since_active: timedelta, settings: IdleSettings) -> Verdict:
     """Judge one session by its agent's answer (None: there was none) and the age of its last known activity."""
     if since_active < settings.release_after:
         return Verdict(idle=False, reason="active recently")
-    if activity is None:
-        if since_active < settings.unknown_limit:
-            return Verdict(idle=False, reason="the agent does not answer, which counts as work")
-        return Verdict(idle=True, reason="the agent has not answered for longer than idle.unknownLimit")
-    work = latest_work(activity, settings)
+    limits = reached_limits(activity, since_active, settings)
+    if activity is None and not limits:
+        return Verdict(idle=False, reason="the agent does not answer, which counts as work")
+    work = latest_work(activity, settings) if activity is not None else None
     if work is not None:
         return Verdict(idle=False, reason=work.reason, activity_age=work.age)
+    if limits:
+        return Verdict(idle=True, reason=limits[0].reason, limit=limits[0].kind)
     return Verdict(idle=True, reason="nobody works")

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sessionctl.core.diagnosis import Repair, Sighting, diagnose
 from sessionctl.errors import ConflictError, NotFoundError, SessionctlError, StoreError
-from sessionctl.models import ReleaseStatus
+from sessionctl.models import EventKind, ReleaseStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from sessionctl.core.journal import Journal
     from sessionctl.core.releases import ReleaseService
     from sessionctl.core.sessions import SessionService
-    from sessionctl.models import Owner, SessionId
+    from sessionctl.models import Owner, SessionId, Workspace
     from sessionctl.ports import Clock, Cluster, Helm, Store
+
+_SPARED: Final = "it is awake and its pod might be restarted: it is repaired when it sleeps"
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,7 @@ class Reconciler:
         store: Store,
         sessions: SessionService,
         releases: ReleaseService,
+        journal: Journal,
         clock: Clock,
         retention: timedelta,
         progress: Callable[[str], None],
@@ -48,6 +54,7 @@ class Reconciler:
         self._store = store
         self._sessions = sessions
         self._releases = releases
+        self._journal = journal
         self._clock = clock
         self._retention = retention
         self._progress = progress
@@ -84,25 +91,66 @@ class Reconciler:
         ]
 
     async def _repair(self, seen: Sighting, grace: timedelta) -> str | None:
+        """Return why it is not repaired; None when it is, by whomever."""
         # Minutes may have passed since the look at everything, and somebody else may be at work on this one.
         session_id = seen.session_id
         try:
-            live = Sighting(
-                session_id=session_id,
-                volume=await self._cluster.find_volume(session_id),
-                workspace=await self._cluster.find_workspace(session_id),
-                has_scaler=await self._cluster.find_scaler(session_id) is not None,
-                release=await self._helm.find_release(session_id),
-                has_record=seen.has_record,
-            )
-            repair = diagnose(live, self._clock.now(), grace, self._retention)
-            if repair is not None:
-                await self._carry_out(repair, live)
+            live = await self._look_at(session_id)
+            repair = self._diagnose(live, grace)
+            if repair is None:
+                return None
+            try:
+                refusal = await self._carry_out(repair, live, grace)
+            except (ConflictError, NotFoundError) as error:
+                # Another replica's reconcile was faster with a step of it, or whoever uses the session was.
+                if self._diagnose(await self._look_at(session_id), grace) != repair:
+                    return None
+                return error.message
         except SessionctlError as error:
             return error.message
-        return None
+        except Exception as error:  # noqa: BLE001
+            # A mistake of ours with one session must not keep all others from being repaired.
+            _log.exception("it cannot be repaired", extra={"session": session_id})
+            return f"{type(error).__name__}: see the log"
+        if refusal is None:
+            self._note(repair, live)
+        return refusal
 
-    async def _carry_out(self, repair: Repair, live: Sighting) -> None:  # noqa: C901 - one flat case a repair
+    def _diagnose(self, sighting: Sighting, grace: timedelta) -> Repair | None:
+        return diagnose(sighting, self._clock.now(), grace, self._retention)
+
+    async def _look_at(self, session_id: SessionId) -> Sighting:
+        return Sighting(
+            session_id=session_id,
+            volume=await self._cluster.find_volume(session_id),
+            workspace=await self._cluster.find_workspace(session_id),
+            has_scaler=await self._cluster.find_scaler(session_id) is not None,
+            release=await self._helm.find_release(session_id),
+            has_record=await self._has_record(session_id),
+        )
+
+    async def _has_record(self, session_id: SessionId) -> bool:
+        try:
+            return await self._store.get_record(session_id) is not None
+        except StoreError:
+            # One that cannot be read is there; if Redis is away, the repairs that need it say so.
+            return True
+
+    def _note(self, repair: Repair, live: Sighting) -> None:
+        # What two replicas see and do at the same moment is written down once.
+        version = live.workspace.resource_version if live.workspace else ""
+        revision = live.release.revision if live.release else ""
+        marked = live.volume.deleted_at if live.volume else ""
+        once = f"{repair}/{version}/{revision}/{marked}"
+        if repair is Repair.REMOVE_VOLUME:
+            self._journal.note(live.session_id, EventKind.VOLUME_REMOVED, "its retention has ended", once=once)
+        else:
+            self._journal.note(live.session_id, EventKind.REPAIRED, repair, once=once)
+
+    async def _carry_out(  # noqa: C901 - one flat case a repair
+        self, repair: Repair, live: Sighting, grace: timedelta
+    ) -> str | None:
+        """Return why it cannot be repaired; None when it is done."""
         session_id, workspace, volume = live.session_id, live.workspace, live.volume
         match repair:
             case Repair.DISCARD:
@@ -114,9 +162,9 @@ class Reconciler:
             case Repair.FINISH_RESTORE:
                 await self._sessions.finish_restore(session_id)
             case Repair.UPGRADE:
-                await self._upgrade(live)
+                return await self._upgrade(live)
             case Repair.ADOPT:
-                await self._adopt(live)
+                return await self._adopt(live)
             case Repair.MARK_DELETED if volume is not None:
                 await self._cluster.mark_volume_deleted(session_id, self._clock.now(), purge=False)
                 await self._bury(live)
@@ -124,15 +172,23 @@ class Reconciler:
                 await self._bury(live)
                 await self._cluster.remove_volume(session_id)
             case Repair.WRITE_RECORD if workspace is not None:
-                # A tombstone beside a session without any mark is left over from an older Redis.
-                await self._store.unbury(workspace)
+                await self._write_record(workspace, grace)
             case Repair.DROP_RECORD:
                 await self._bury(live)
             case Repair.REPORT_MISSING_VOLUME:
-                msg = "its volume is missing; it is never started on an empty one"
-                raise ConflictError(msg)
+                return "its volume is missing; it is never started on an empty one"
             case _:
-                return
+                pass
+        return None
+
+    async def _write_record(self, workspace: Workspace, grace: timedelta) -> None:
+        if await self._store.ensure_record(workspace):
+            return
+        # A tombstone beside a session without any mark: somebody is about to mark it, or died before that, or it is
+        # left over from an older Redis.
+        age = await self._store.get_burial_age(workspace.session_id)
+        if age is None or age >= grace:
+            await self._store.unbury(workspace)
 
     async def _finish_delete(self, live: Sighting) -> None:
         present = live.workspace or live.volume
@@ -143,30 +199,32 @@ class Reconciler:
         if present is None:
             await self._releases.uninstall(live.session_id)
         else:
-            await self._sessions.finish_delete(live.session_id, present.owner, purge=purge)
+            at = present.deleted_at or self._clock.now()
+            await self._sessions.finish_delete(live.session_id, present.owner, at, purge=purge)
 
-    async def _upgrade(self, live: Sighting) -> None:
+    async def _upgrade(self, live: Sighting) -> str | None:
         release = live.release
         if release is None:
-            return
-        if release.status is ReleaseStatus.FAILED or release.chart != self._releases.chart:
-            _spare_the_awake(live)
+            return None
+        if live.volume is None and live.workspace is None:
+            return "its Deployment and its volume are missing; it is never started on an empty one"
+        if _is_awake(live) and (release.status is ReleaseStatus.FAILED or release.chart != self._releases.chart):
+            return _SPARED
         if release.status in {ReleaseStatus.PENDING_UPGRADE, ReleaseStatus.PENDING_ROLLBACK}:
             # Helm refuses to go on from a pending revision; a rollback would replay old replicas (DESIGN 3).
             await self._cluster.drop_release_revision(live.session_id, release.revision)
-        if live.volume is None and live.workspace is None:
-            msg = "its Deployment and its volume are missing; it is never started on an empty one"
-            raise ConflictError(msg)
         await self._releases.upgrade(live.session_id, await self._helm.get_values(live.session_id))
+        return None
 
-    async def _adopt(self, live: Sighting) -> None:
-        _spare_the_awake(live)
+    async def _adopt(self, live: Sighting) -> str | None:
+        if _is_awake(live):
+            return _SPARED
         if live.volume is None:
-            msg = "Helm's record is lost and there is no volume that remembers its values"
-            raise NotFoundError(msg)
+            return "Helm's record is lost and there is no volume that remembers its values"
         if live.release is not None:
             await self._cluster.drop_release_revision(live.session_id, live.release.revision)
         await self._releases.install(live.session_id, self._releases.values_from(live.volume))
+        return None
 
     async def _bury(self, live: Sighting) -> None:
         present = live.workspace or live.volume
@@ -185,8 +243,6 @@ class Reconciler:
         return record.owner if record else None
 
 
-def _spare_the_awake(live: Sighting) -> None:
-    """Raise ConflictError for an awake session: what may change its pod waits until it sleeps (DESIGN 3)."""
-    if live.workspace is not None and live.workspace.replicas:
-        msg = "it is awake and its pod might be restarted: it is repaired when it sleeps"
-        raise ConflictError(msg)
+def _is_awake(live: Sighting) -> bool:
+    """Whether what may change its pod has to wait until it sleeps (DESIGN 3)."""
+    return live.workspace is not None and live.workspace.replicas > 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
@@ -10,11 +11,14 @@ from typing import TYPE_CHECKING, Final
 from sessionctl.core.demand import deleted_session, unknown_session
 from sessionctl.core.identity import new_session_id
 from sessionctl.errors import ConflictError, InProgressError, NotFoundError, SessionctlError, StoreError
-from sessionctl.models import Owner, ReleaseStatus, Workspace
+from sessionctl.models import EventKind, Owner, ReleaseStatus, Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
+    from sessionctl.core.journal import Journal
+    from sessionctl.core.quotas import Quotas
     from sessionctl.core.releases import ReleaseService
     from sessionctl.core.waiting import Waiter
     from sessionctl.models import JsonObject, SessionId, Volume
@@ -52,24 +56,28 @@ class SessionService:
         store: Store,
         releases: ReleaseService,
         waiter: Waiter,
+        journal: Journal,
         clock: Clock,
         retention: timedelta,
         progress: Callable[[str], None],
+        quotas: Quotas | None = None,
     ) -> None:
         self._cluster = cluster
         self._store = store
         self._releases = releases
         self._waiter = waiter
+        self._journal = journal
         self._clock = clock
         self._retention = retention
         self._progress = progress
+        self._quotas = quotas
 
     async def create(self, request: NewSession) -> MadeSession:
         """Make a session, asleep; with a given id the call may be repeated.
 
         Raises NotFoundError (profile), ConflictError (the id belongs to somebody else, or somebody is making it),
-        InvalidRequestError (values), HelmError, ClusterError and StoreError; after any of them nothing is left of what
-        this call made.
+        QuotaExceededError, InvalidRequestError (values), HelmError, ClusterError and StoreError; after any of them
+        nothing is left of what this call made.
         """
         session_id = request.session_id or new_session_id()
         owner = Owner(request.user_id, request.tenant, request.profile, self._clock.now())
@@ -77,14 +85,17 @@ class SessionService:
             return present
         values = self._releases.values_for(session_id, owner)
         await self._releases.check_helm()
-        self._progress("installing the release")
-        await self._install(session_id, owner, values)
+        async with self._quotas.making(session_id, owner) if self._quotas else nullcontext():
+            self._progress("installing the release")
+            await self._install(session_id, owner, values)
         self._progress("writing the record")
         try:
             await self._write_record(session_id, owner)
         except StoreError as error:
             # The session is complete in the cluster; the record is rebuilt at its first use.
             self._progress(f"the record is written at the first use ({error.message})")
+        # After the record, on its connection: nobody waits for it, and it costs no connection of its own.
+        self._journal.note(session_id, EventKind.CREATED, f"of profile {owner.profile}")
         return MadeSession(session_id, owner)
 
     async def _write_record(self, session_id: SessionId, owner: Owner) -> None:
@@ -149,10 +160,11 @@ class SessionService:
             raise InProgressError(msg, hint="Try again in a moment; after an interruption run: sessionctl reconcile")
         return MadeSession(session_id, present.owner)
 
-    async def delete(self, session_id: SessionId, *, purge: bool) -> Volume | None:
+    async def delete(self, session_id: SessionId, *, purge: bool, kind: EventKind = EventKind.DELETED) -> Volume | None:
         """Delete a session; its volume stays for the retention time unless ``purge``. Idempotent.
 
-        Returns the volume that is kept. Raises NotFoundError for a session of which nothing is left.
+        Returns the volume that is kept. ``kind`` is how its history calls it. Raises NotFoundError for a session of
+        which nothing is left.
         """
         workspace = await self._cluster.find_workspace(session_id)
         volume = await self._cluster.find_volume(session_id)
@@ -168,10 +180,18 @@ class SessionService:
         if volume is not None:
             at = volume.deleted_at or at
             await self._cluster.mark_volume_deleted(session_id, at, purge=purge)
-        await self.finish_delete(session_id, present.owner, purge=purge)
+        await self.finish_delete(session_id, present.owner, at, purge=purge, kind=kind)
         return None if purge else volume
 
-    async def finish_delete(self, session_id: SessionId, owner: Owner, *, purge: bool) -> None:
+    async def finish_delete(
+        self,
+        session_id: SessionId,
+        owner: Owner,
+        deleted_at: datetime,
+        *,
+        purge: bool,
+        kind: EventKind = EventKind.DELETED,
+    ) -> None:
         """Do what follows the marks; every step may be repeated."""
         await self._store.bury(session_id, owner.tenant, owner.user_id, PURGED_TOMBSTONE if purge else self._retention)
         self._progress("uninstalling the release")
@@ -179,6 +199,8 @@ class SessionService:
         if purge:
             self._progress("removing the volume")
             await self._cluster.remove_volume(session_id)
+        detail = "its files are gone for good" if purge else "its files are kept"
+        self._journal.note(session_id, kind, detail, once=f"{deleted_at.isoformat()}/{purge}")
 
     async def restore(self, session_id: SessionId) -> None:
         """Undo a delete within its retention: same id, same files, asleep. Idempotent.
@@ -230,3 +252,4 @@ class SessionService:
         self._progress("writing the record")
         await self._store.unbury(workspace)
         await self._cluster.clear_volume_deleted(session_id)
+        self._journal.note(session_id, EventKind.RESTORED, once=workspace.resource_version)

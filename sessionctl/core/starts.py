@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Final
 
 from sessionctl.core.startup import has_started, look_up
 from sessionctl.errors import ClusterError, ConflictError, ForbiddenError, NotFoundError, StoreError
-from sessionctl.models import ReleaseOutcome
+from sessionctl.models import EventKind, MessageOutcome, ReleaseOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
     from sessionctl.core.demand import DemandService
+    from sessionctl.core.journal import Journal
     from sessionctl.models import SessionId, Workspace
     from sessionctl.ports import Clock, Cluster, Store
     from sessionctl.settings import IdleSettings
@@ -48,6 +49,14 @@ class StartReport:
     held: frozenset[SessionId] = frozenset()
 
 
+@dataclass(frozen=True)
+class _Ending:
+    """Why a start is given up, and what becomes of the messages that waited for it."""
+
+    reason: str
+    outcome: MessageOutcome
+
+
 class StartKeeper:
     """Gives up starts that take too long; every replica may run it at once."""
 
@@ -57,6 +66,7 @@ class StartKeeper:
         cluster: Cluster,
         store: Store,
         demand: DemandService,
+        journal: Journal,
         clock: Clock,
         start_timeout: timedelta,
         idle: IdleSettings,
@@ -64,6 +74,7 @@ class StartKeeper:
         self._cluster = cluster
         self._store = store
         self._demand = demand
+        self._journal = journal
         self._clock = clock
         self._start_timeout = start_timeout
         # Its agent answered once and does not now: that is not known to be idle either.
@@ -110,6 +121,10 @@ class StartKeeper:
             # Nothing is undone and the patch is never repeated alone: the next look judges anew.
             _log.warning("a start cannot be given up: %s", error, extra={"session": session_id})
             word = "refused"
+        except Exception:  # noqa: BLE001
+            # A mistake of ours with one session must not keep the starts of all others.
+            _log.exception("a start cannot be judged", extra={"session": session_id})
+            word = "refused"
         if word != "failed":
             self._next_look[session_id] = self._clock.monotonic() + SECOND_LOOK_SECONDS
         return word
@@ -127,8 +142,8 @@ class StartKeeper:
             if record is None:
                 await self._demand.rebuild_record(session_id)
                 return "kept"
-            reason = await self._reason(live, start_age(live, now, record.woken_at))
-            if reason is None:
+            ending = await self._ending(live, start_age(live, now, record.woken_at))
+            if ending is None:
                 if released:
                     # It became ready at the last moment: a running pod must not be left without demand.
                     await self._demand.touch(live, timedelta())
@@ -137,34 +152,42 @@ class StartKeeper:
                 case ReleaseOutcome.RELEASED:
                     released = True
                 case ReleaseOutcome.WAITING:
-                    self._warn_of_messages(session_id, reason)
-                    return "kept"
+                    # Their end and the release are two steps: between them nothing is lost, and who dies there is
+                    # followed by somebody who finds no messages.
+                    await self._end_messages(live, record.woken_at, ending)
+                    continue
                 case _:
                     return "kept"
             try:
                 at = int(self._clock.now().timestamp() * 1000)
-                await self._cluster.sleep_workspace(session_id, live.resource_version, at, failed=reason)
+                await self._cluster.sleep_workspace(session_id, live.resource_version, at, failed=ending.reason)
             except ConflictError:
                 continue
-            _log.warning("its start is given up: %s", reason, extra={"session": session_id})
+            _log.warning("its start is given up: %s", ending.reason, extra={"session": session_id})
+            self._journal.note(session_id, EventKind.START_FAILED, ending.reason)
             return "failed"
         return "refused"
 
-    def _warn_of_messages(self, session_id: SessionId, reason: str) -> None:
-        # Once: it is looked at again and again for as long as they wait.
-        if session_id not in self._next_look:
-            _log.warning("messages wait, but its pod does not start: %s", reason, extra={"session": session_id})
+    async def _end_messages(self, live: Workspace, woken_at: int, ending: _Ending) -> None:
+        ended = await self._store.settle_waiting(live.session_id, ending.outcome, ending.reason, woken_at)
+        if ended:
+            _log.warning(
+                "%d messages are %s: %s", len(ended), ending.outcome, ending.reason, extra={"session": live.session_id}
+            )
 
-    async def _reason(self, live: Workspace, age: timedelta) -> str | None:
-        """Return why its start is given up; None when it is not."""
+    async def _ending(self, live: Workspace, age: timedelta) -> _Ending | None:
+        """Return why its start is given up, and what becomes of its messages; None when it is not."""
         if not live.is_starting or age < self._start_timeout:
             return None
         volume, pods = await asyncio.gather(
             self._cluster.find_volume(live.session_id), self._cluster.list_pods(live.session_id)
         )
-        if has_started(pods) and age < self._silence_limit:
+        started = has_started(pods)
+        if started and age < self._silence_limit:
             return None
-        return await look_up(self._cluster, live, volume, pods)
+        reason = await look_up(self._cluster, live, volume, pods)
+        # Where an agent has answered once, a message may have been at work.
+        return _Ending(reason, MessageOutcome.INTERRUPTED if started else MessageOutcome.FAILED)
 
     async def _forget_failures(self, workspaces: Sequence[Workspace]) -> None:
         """KEDA's own patch leaves the failure of an earlier start behind; a session that runs has none."""

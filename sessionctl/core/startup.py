@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sessionctl.models import Container, Pod, Volume, Workspace
-    from sessionctl.ports import Cluster
+    from sessionctl.ports import ClusterView
 
 LONGEST: Final = 250
 """Characters of a reason: four bytes each, they still fit in the KiB that an annotation of ours may take."""
@@ -49,7 +49,7 @@ class Reason:
     ask: tuple[str, str] | None = None
 
 
-async def look_up(cluster: Cluster, workspace: Workspace, volume: Volume | None, pods: Sequence[Pod]) -> str:
+async def look_up(cluster: ClusterView, workspace: Workspace, volume: Volume | None, pods: Sequence[Pod]) -> str:
     """Return the reason in one clean line; reads events only where the pod itself does not say."""
     reason = explain(workspace, volume, pods)
     trouble = await cluster.find_trouble(*reason.ask) if reason.ask else None

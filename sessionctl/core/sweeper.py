@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Final
 from sessionctl.core.asking import Inquiry
 from sessionctl.core.errands import Errands
 from sessionctl.core.idle import judge, latest_work
-from sessionctl.errors import ClusterError, ConflictError, ForbiddenError, NotFoundError
-from sessionctl.models import ReleaseOutcome
+from sessionctl.errors import ClusterError, ConflictError, ForbiddenError, NotFoundError, StoreError
+from sessionctl.models import EventKind, ReleaseOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sessionctl.core.demand import DemandService
     from sessionctl.core.idle import Verdict
+    from sessionctl.core.journal import Journal
     from sessionctl.models import SessionId, Workspace
     from sessionctl.ports import ActivityProbe, Clock, Cluster, Store
     from sessionctl.settings import IdleSettings
@@ -28,6 +29,8 @@ PARALLEL_JUDGEMENTS: Final = 32
 REFUSALS_WORTH_A_WARNING: Final = 3
 CLOCK_JUMP: Final = timedelta(seconds=-5)
 """An activity this far in the future comes from a clock that jumped; the release script mends it."""
+_OF_ONE_SESSION: Final = (NotFoundError, ConflictError, ForbiddenError, ClusterError, StoreError)
+"""What may go wrong with one while all others are well; a Redis that is away is noticed by the next tick itself."""
 
 _log = logging.getLogger(__name__)
 
@@ -61,6 +64,7 @@ class Sweeper:
         cluster: Cluster,
         store: Store,
         demand: DemandService,
+        journal: Journal,
         probe: ActivityProbe,
         clock: Clock,
         settings: IdleSettings,
@@ -68,7 +72,8 @@ class Sweeper:
         self._cluster = cluster
         self._store = store
         self._demand = demand
-        self._inquiry = Inquiry(probe, clock, settings)
+        self._journal = journal
+        self._inquiry = Inquiry(probe, clock, journal, settings)
         self._clock = clock
         self._settings = settings
         self._put_to_sleep: dict[SessionId, str] = {}
@@ -107,10 +112,15 @@ class Sweeper:
         return age is None or age < CLOCK_JUMP or self._inquiry.is_due(workspace.session_id, age)
 
     async def _look(self, workspace: Workspace, age: timedelta | None) -> _Word:
-        if age is not None and CLOCK_JUMP <= age < self._settings.release_after:
-            await self._remember_work(workspace, age)
-            return _Word.YOUNG
-        return await self._sweep(workspace, age)
+        try:
+            if age is not None and CLOCK_JUMP <= age < self._settings.release_after:
+                await self._remember_work(workspace, age)
+                return _Word.YOUNG
+            return await self._sweep(workspace, age)
+        except Exception:  # noqa: BLE001
+            # A mistake of ours with one session must not keep all others awake.
+            _log.exception("it cannot be judged", extra={"session": workspace.session_id})
+            return _Word.REFUSED
 
     async def _remember_work(self, workspace: Workspace, age: timedelta) -> None:
         """Ask before it is time to release: what somebody did is known even if the agent is away then."""
@@ -119,21 +129,21 @@ class Sweeper:
         if work is not None and work.age < age:
             try:
                 await self._touch(workspace.session_id, work.age)
-            except (NotFoundError, ConflictError, ForbiddenError, ClusterError) as error:
+            except _OF_ONE_SESSION as error:
                 _log.debug("activity not recorded: %s", error, extra={"session": workspace.session_id})
 
     async def _sweep(self, workspace: Workspace, age: timedelta | None) -> _Word:
         session_id = workspace.session_id
-        reason = "its last activity lies in the future"
+        reason, limit = "its last activity lies in the future", None
         try:
             if age is not None and age >= self._settings.release_after:
                 verdict = await self._judge(workspace, age)
                 if not verdict.idle:
                     return _Word.KEPT
-                reason = verdict.reason
+                reason, limit = verdict.reason, verdict.limit
             async with self._slots:
                 word = await self._put_down(workspace, age)
-        except (NotFoundError, ConflictError, ForbiddenError, ClusterError) as error:
+        except _OF_ONE_SESSION as error:
             # Nothing is undone and the patch is never repeated alone: the next tick judges anew.
             self._inquiry.forget_answer(session_id)
             self._count_refusal(session_id, error)
@@ -143,6 +153,9 @@ class Sweeper:
         self._refusals.pop(session_id, None)
         self._put_to_sleep[session_id] = workspace.resource_version
         _log.info("put to sleep: %s", reason, extra={"session": session_id})
+        if limit is not None:
+            self._journal.note(session_id, limit, reason)
+        self._journal.note(session_id, EventKind.SLEPT, reason)
         return _Word.SLEPT
 
     async def _put_down(self, workspace: Workspace, age: timedelta | None) -> _Word:
@@ -153,6 +166,7 @@ class Sweeper:
         outcome = await self._store.release(session_id, self._settings.release_after, force=False)
         if outcome is ReleaseOutcome.ADOPTED:
             _log.info("demand from outside adopted", extra={"session": session_id})
+            self._journal.note(session_id, EventKind.ADOPTED, "demand from outside was found in its queue")
             return _Word.ADOPTED
         if outcome is not ReleaseOutcome.RELEASED:
             return _Word.KEPT
@@ -190,3 +204,4 @@ class Sweeper:
         # At 4, 8, 16, ... in a row: a cluster that is away must not fill the log.
         if count > REFUSALS_WORTH_A_WARNING and count.bit_count() == 1:
             _log.warning("sleep refused %d times in a row: %s", count, error, extra={"session": session_id})
+            self._journal.note(session_id, EventKind.SLEEP_REFUSED, f"{count} times in a row")

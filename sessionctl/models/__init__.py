@@ -53,7 +53,11 @@ from sessionctl.models.manager import (
 )
 from sessionctl.models.views import (
     Activity,
+    Holder,
+    HolderKind,
+    SessionPage,
     SessionView,
+    WhyView,
 )
 
 __all__ = [
@@ -68,6 +72,8 @@ __all__ = [
     "Epoch",
     "EventKind",
     "EventPage",
+    "Holder",
+    "HolderKind",
     "JsonObject",
     "JsonValue",
     "Loop",
@@ -87,6 +93,7 @@ __all__ = [
     "Scope",
     "SessionEvent",
     "SessionId",
+    "SessionPage",
     "SessionStatus",
     "SessionView",
     "StoredEvent",
@@ -94,6 +101,7 @@ __all__ = [
     "Volume",
     "WaitingMessage",
     "WatchEvent",
+    "WhyView",
     "Woken",
     "Workspace",
 ]

@@ -30,7 +30,7 @@ class SessionStatus(StrEnum):
     DELETED = "deleted"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Owner:
     """Whose session it is and of which profile; kept on the Deployment and on the volume."""
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Workspace:
     """A session's Deployment as the API server showed it; the defaults are those of one that Helm just made."""
 
@@ -43,7 +43,7 @@ class Workspace:
         return self.replicas > 0 and self.ready_replicas == 0 and self.deleted_at is None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Volume:
     """A session's PersistentVolumeClaim with all that ``restore`` needs."""
 
@@ -60,7 +60,7 @@ class Volume:
     """Kubernetes's word: Pending, Bound, or Lost when the PersistentVolume behind it is gone."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Container:
     """What the kubelet says of one container of a pod; the exit is the present or else the last one."""
 
@@ -77,7 +77,7 @@ class Container:
     exit_reason: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Pod:
     """A session's pod, with what may keep it from being ready."""
 
@@ -96,7 +96,7 @@ class Pod:
     containers: tuple[Container, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Scaler:
     """A session's ScaledObject: whether KEDA watches it."""
 
@@ -106,7 +106,7 @@ class Scaler:
     nudged: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Trouble:
     """What a warning event of the cluster says of one object."""
 
@@ -117,10 +117,18 @@ class Trouble:
     text: str
     seen_at: datetime
 
+    @property
+    def order(self) -> tuple[datetime, str]:
+        """Of all that is said of one object, what has the greatest order counts; times are whole seconds mostly."""
+        return self.seen_at, self.name
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True)
 class WatchEvent(Generic[Item]):
-    """One step of a watch: a whole list (``listed``), a changed object, or a deleted one."""
+    """One step of a watch: a whole list (``listed``), a changed object, or a deleted one.
+
+    With none of the three it says that nothing has changed until now.
+    """
 
     listed: tuple[Item, ...] | None = None
     changed: Item | None = None

@@ -10,9 +10,11 @@ class Loop(StrEnum):
 
     MIRROR = "mirror"
     GATE = "gate"
+    GUARD = "guard"
     SWEEP = "sweep"
     RECONCILE = "reconcile"
     LIFETIME = "lifetime"
+    CENSUS = "census"
 
 
 class Dependency(StrEnum):

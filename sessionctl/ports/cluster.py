@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from sessionctl.models import (
         Pod,
@@ -22,8 +22,12 @@ if TYPE_CHECKING:
 class ClusterView(Protocol):
     """What there is in the sessions namespace, read from the API server or from a mirror of it.
 
-    Every method raises ClusterError; a mirror raises UnavailableError until it has seen everything once.
+    Every method raises ClusterError; a mirror raises UnavailableError until it has seen what is asked for once.
     """
+
+    def stale_for(self) -> timedelta | None:
+        """Return for how long it may have missed changes; None while it is current."""
+        ...
 
     async def find_workspace(self, session_id: SessionId) -> Workspace | None:
         """Read the session's Deployment."""
@@ -38,7 +42,7 @@ class ClusterView(Protocol):
         ...
 
     async def find_trouble(self, kind: str, name: str) -> str | None:
-        """Return what events last said of one object. Scans the events of the namespace: only when in doubt."""
+        """Return what events last said of one object. The API server scans all events for it: only when in doubt."""
         ...
 
     async def find_volume(self, session_id: SessionId) -> Volume | None:
@@ -90,8 +94,13 @@ class Cluster(ClusterView, Protocol):
         """Note that the session was awake once and forget a failure, without touching its replicas."""
         ...
 
-    async def mark_workspace_deleted(self, session_id: SessionId, at: datetime, *, purge: bool) -> None:
-        """Annotate the Deployment; does nothing when it is gone."""
+    async def mark_workspace_deleted(
+        self, session_id: SessionId, at: datetime, *, purge: bool, resource_version: str | None = None
+    ) -> None:
+        """Annotate the Deployment; does nothing when it is gone.
+
+        With a ``resource_version``, raises ConflictError when the object is no longer the one noted.
+        """
         ...
 
     async def mark_volume_deleted(self, session_id: SessionId, at: datetime, *, purge: bool) -> None:

@@ -61,6 +61,10 @@ class DemandStore(Protocol):
         """Say what the list holds."""
         ...
 
+    async def get_lengths(self, session_ids: Sequence[SessionId]) -> Sequence[int]:
+        """Return how long each list is, with whatever it holds."""
+        ...
+
     async def list_demanded(self, session_ids: Sequence[SessionId]) -> Sequence[SessionId]:
         """Return those whose list is not empty."""
         ...
@@ -87,6 +91,19 @@ class RecordStore(Protocol):
 
     async def bury(self, session_id: SessionId, owner_tenant: str, owner_user: str, retention: timedelta) -> None:
         """Write the tombstone and remove record, demand and index entry in one step; waiting chats are cancelled."""
+        ...
+
+    async def bury_unwanted(
+        self, session_id: SessionId, owner_tenant: str, owner_user: str, retention: timedelta
+    ) -> bool:
+        """As ``bury``, but only for a session with a record and without demand or tombstone, while the gate is open.
+
+        Of it and a wake, one comes first: either the wake is refused, or this does nothing and answers False.
+        """
+        ...
+
+    async def get_burial_age(self, session_id: SessionId) -> timedelta | None:
+        """Return how long ago the tombstone was written, by the clock of Redis; None when there is none."""
         ...
 
     async def unbury(self, workspace: Workspace) -> None:
@@ -158,10 +175,13 @@ class MessageStore(Protocol):
         """Return the chats in the demand list, in order."""
         ...
 
-    async def settle_waiting(self, session_id: SessionId, outcome: MessageOutcome, reason: str) -> Sequence[str]:
+    async def settle_waiting(
+        self, session_id: SessionId, outcome: MessageOutcome, reason: str, woken_at: int | None = None
+    ) -> Sequence[str]:
         """Take all chats off the list, each with its one outcome as an event, in one step.
 
-        Returns the ids of those that had no outcome before.
+        Returns the ids of those that had no outcome before. With ``woken_at``, does nothing when the record's is
+        another, because somebody has woken the session since it was read, nor while the gate is closed.
         """
         ...
 

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Final
 import pytest
 from redis import Redis
 
+from sessionctl.core.journal import Journal
 from sessionctl.core.scalers import ScalerKeeper
 from sessionctl.core.sessions import NewSession
 from sessionctl.factory import DirectOptions, open_factory
 from sessionctl.testing.clock import FakeClock
+from sessionctl.testing.metrics import CountingMetrics
 from tests.cluster.stage import AT_ONCE, CONFIG, SWEEP, Stage
 from tests.support.between import Hooks
 from tests.support.sessionctl_cli import Cli
@@ -83,9 +85,15 @@ async def _create(options: DirectOptions) -> list[SessionId]:
 
 
 @pytest.fixture(scope="module")
-def with_keda() -> bool:
-    """Whether KEDA runs; modules say no where it would do what somebody else has to be seen doing."""
-    return True
+def with_keda(request: pytest.FixtureRequest) -> bool:
+    """Whether KEDA runs; modules say WITH_KEDA = False where it would do what somebody else has to be seen doing."""
+    return bool(getattr(request.module, "WITH_KEDA", True))
+
+
+@pytest.fixture
+def hooks() -> Hooks:
+    """For a test's own acts between the steps of a service."""
+    return Hooks()
 
 
 @pytest.fixture(scope="module")
@@ -107,13 +115,21 @@ async def stage(
         arena.kill(KEDA)
     async with open_factory(options) as factory:
         with Redis(host=arena.redis.host, port=arena.redis.port, password=arena.redis.password) as admin:
-            found = Stage(arena, factory, Table(admin), fleet, Api.from_kubeconfig(arena.kubeconfig))
+            metrics = CountingMetrics()
+            journal = Journal(factory.store, metrics)
+            api = Api.from_kubeconfig(arena.kubeconfig)
+            found = Stage(arena, factory, Table(admin), fleet, api, metrics, journal)
             await until(found.gate(Hooks()).check, "the gate opens")
             if fleet_sleeps:
                 await _put_to_sleep(found)
             if with_keda:
                 await _watched(found)
+            await factory.journal.close()
+            for key in (*admin.scan_iter("events:*"), *admin.scan_iter("marks:*")):
+                admin.delete(key)
+            metrics.counts.clear()
             yield found
+            await journal.close()
     if arena.pids().get(SWEEP) is not None:
         arena.kill(SWEEP)
 

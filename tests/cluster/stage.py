@@ -24,11 +24,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import timedelta
 
+    from sessionctl.core.journal import Journal
     from sessionctl.core.sweeper import SweepReport
     from sessionctl.factory import Factory
-    from sessionctl.models import SessionId, Workspace
+    from sessionctl.models import EventKind, SessionId, StoredEvent, Workspace
     from sessionctl.ports import ActivityProbe
     from sessionctl.settings import IdleSettings
+    from sessionctl.testing.metrics import CountingMetrics
     from tests.support.between import Hooks
     from tests.support.table import Table
     from tools.localcluster import LocalCluster
@@ -49,6 +51,8 @@ HOUR_MS: Final = 3_600_000
 READY_DELAY: Final = "pod-ready.stage.kwok.x-k8s.io/delay"
 """Annotation of a pod: how long it takes to become ready."""
 AT_ONCE: Final = 4
+AWAKE: Final = [b"awake"]
+"""The list of a session that is awake and has no messages."""
 
 _SESSIONS: Final = "/apis/{}/namespaces/sessions/{}"
 
@@ -59,6 +63,8 @@ class Stage:
 
     Attributes:
         fleet: Sessions that tests share; all of them sleep when a test begins.
+        metrics: What the hooked services count.
+        journal: What the hooked services write, to the store itself.
     """
 
     arena: LocalCluster
@@ -66,6 +72,8 @@ class Stage:
     table: Table
     fleet: Sequence[SessionId]
     api: Api
+    metrics: CountingMetrics
+    journal: Journal
 
     async def wake(self, *sessions: SessionId) -> None:
         """Wake sessions and return when their pods are ready."""
@@ -95,6 +103,16 @@ class Stage:
         found = await self.factory.cluster.find_workspace(session)
         assert found is not None
         return found
+
+    async def history(self, session: SessionId) -> list[EventKind]:
+        """Return what has happened to a session since the test began, and has been written down."""
+        return [event.kind for event in await self.events(session)]
+
+    async def events(self, session: SessionId) -> Sequence[StoredEvent]:
+        """Return what has happened to a session since the test began, and has been written down."""
+        for journal in (self.journal, self.factory.journal):
+            await journal.close()
+        return await self.factory.store.list_events(session, None, 1000)
 
     async def is_awake(self, session: SessionId) -> bool:
         """Whether its Deployment asks for a pod."""
@@ -146,6 +164,7 @@ class Stage:
             cluster=hooked.cluster,
             store=hooked.store,
             demand=hooked.demand,
+            journal=hooked.journal,
             probe=probe or SilentWorkspaceProbe(),
             clock=hooked.clock,
             settings=settings or hooked.settings.idle,
@@ -158,6 +177,7 @@ class Stage:
             cluster=hooked.cluster,
             store=hooked.store,
             demand=hooked.demand,
+            journal=hooked.journal,
             clock=hooked.clock,
             start_timeout=start_timeout,
             idle=idle or hooked.settings.idle,
@@ -193,12 +213,18 @@ class Stage:
 
     def hooked(self, hooks: Hooks) -> Factory:
         """Return the services with hooks around both adapters."""
-        return replace(self.factory, cluster=hooks.around(self.factory.cluster), store=hooks.around(self.factory.store))
+        return replace(
+            self.factory,
+            cluster=hooks.around(self.factory.cluster),
+            store=hooks.around(self.factory.store),
+            metrics=self.metrics,
+            journal=self.journal,
+        )
 
     def gate(self, hooks: Hooks) -> Gate:
         """Return the real gate with hooks around what it calls."""
         hooked = self.hooked(hooks)
-        return Gate(hooked.cluster, hooked.store)
+        return Gate(hooked.cluster, hooked.store, hooked.journal, hooked.metrics)
 
     def guard(self) -> WatchGuard:
         """Return the real watch guard."""

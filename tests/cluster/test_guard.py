@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
@@ -15,10 +15,8 @@ if TYPE_CHECKING:
     from tests.cluster.stage import Stage
 
 
-@pytest.fixture(scope="module")
-def with_keda() -> bool:
-    """KEDA would wake the sessions too."""
-    return False
+WITH_KEDA: Final = False
+"""KEDA would wake the sessions too."""
 
 
 @pytest.fixture

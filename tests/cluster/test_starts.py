@@ -13,7 +13,7 @@ import pytest
 from sessionctl.core.starts import start_age
 from sessionctl.errors import DeadlineExceededError, ForbiddenError
 from sessionctl.models import SessionStatus
-from tests.cluster.stage import READY_DELAY
+from tests.cluster.stage import AWAKE, READY_DELAY
 from tests.support.between import Hooks
 from tests.support.waiting import until
 
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from sessionctl.models import SessionId, SessionView
     from tests.cluster.stage import Stage
 
-AWAKE: Final = [b"awake"]
+WITH_KEDA: Final = False
+"""KEDA may not put a session to sleep, or wake it, in the keeper's place."""
 AT_ONCE: Final = timedelta(milliseconds=1)
 """Every start that is seen has taken longer."""
 SHORT: Final = timedelta(seconds=3)
@@ -32,17 +33,6 @@ LATER: Final = timedelta(hours=1)
 REASON_SECONDS: Final = 15.0
 SET_UP: Final = "its pod is being set up on its node"
 DIED_BY_SIGKILL: Final = -9
-
-
-@pytest.fixture(scope="module")
-def with_keda() -> bool:
-    """KEDA may not put a session to sleep, or wake it, in the keeper's place."""
-    return False
-
-
-@pytest.fixture
-def hooks() -> Hooks:
-    return Hooks()
 
 
 @pytest.fixture

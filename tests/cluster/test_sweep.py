@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
 from sessionctl.errors import ClusterError, ConflictError, StoreError
 from sessionctl.models import Activity
 from sessionctl.testing.probe import ScriptedProbe
-from tests.cluster.stage import HOUR_MS
+from tests.cluster.stage import AWAKE, HOUR_MS
 from tests.support.between import Hooks
 from tests.support.waiting import until
 
@@ -20,18 +20,9 @@ if TYPE_CHECKING:
     from sessionctl.models import SessionId
     from tests.cluster.stage import Stage
 
-AWAKE = [b"awake"]
 
-
-@pytest.fixture(scope="module")
-def with_keda() -> bool:
-    """KEDA may not put a session to sleep, or wake it, in the sweeper's place."""
-    return False
-
-
-@pytest.fixture
-def hooks() -> Hooks:
-    return Hooks()
+WITH_KEDA: Final = False
+"""KEDA may not put a session to sleep, or wake it, in the sweeper's place."""
 
 
 @pytest.fixture

@@ -11,13 +11,18 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from sessionctl.adapters.clock import SystemClock
+from sessionctl.adapters.metrics import NoMetrics
 from sessionctl.core.demand import DemandService
+from sessionctl.core.journal import Journal
 from sessionctl.core.loop import SweepLoop
+from sessionctl.core.mirror import Mirror
+from sessionctl.core.rounds import Rounds
 from sessionctl.core.starts import StartReport
 from sessionctl.core.sweeper import Sweeper
 from sessionctl.models import Activity, Owner, SessionId, WatchEvent, Workspace
 from sessionctl.settings import EditorIdle, IdleSettings, SweepSettings
 from sessionctl.testing.clock import FakeClock
+from sessionctl.testing.metrics import CountingMetrics
 from sessionctl.testing.probe import ScriptedProbe
 from tests.support.waiting import until
 
@@ -56,6 +61,12 @@ class Bed:
         yield WatchEvent(listed=(workspace(), workspace(OTHER)))
         await asyncio.Event().wait()
 
+    async def watch_nothing(self) -> AsyncGenerator[WatchEvent[Any], None]:
+        yield WatchEvent(listed=())
+        await asyncio.Event().wait()
+
+    watch_volumes = watch_pods = watch_troubles = watch_nothing
+
 
 def workspace(session_id: SessionId = SESSION, replicas: int = 1) -> Workspace:
     created = datetime(2026, 1, 1, tzinfo=UTC)
@@ -71,10 +82,12 @@ class Room:
         self.probe = ScriptedProbe(Activity())
         self.table = table
         cluster = cast("Cluster", self.bed)
+        journal = Journal(store, CountingMetrics())
         self.sweeper = Sweeper(
             cluster=cluster,
             store=store,
-            demand=DemandService(cluster, store, self.clock),
+            demand=DemandService(cluster, store, self.clock, journal),
+            journal=journal,
             probe=self.probe,
             clock=self.clock,
             settings=settings,
@@ -280,14 +293,16 @@ class TestSlowAgent:
                 return StartReport()
 
         nothing = cast("Any", Nothing())
+        cluster, clock = cast("Cluster", room.bed), SystemClock()
         loop = SweepLoop(
-            cluster=cast("Cluster", room.bed),
+            cluster=cluster,
+            mirror=Mirror(cluster, clock, NoMetrics()),
             gate=nothing,
             guard=nothing,
             starts=nothing,
             sweeper=room.sweeper,
             keeper=nothing,
-            clock=SystemClock(),
+            rounds=Rounds(clock, NoMetrics()),
             settings=SweepSettings(interval=timedelta(milliseconds=50)),
         )
         running = asyncio.create_task(loop.forever())

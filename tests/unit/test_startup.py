@@ -312,6 +312,11 @@ def test_foreign_text_becomes_one_short_line() -> None:
     assert len(long.encode()) <= 1024
 
 
+def newest_trouble(*events: Item) -> str | None:
+    found = [trouble for event in events if (trouble := pods.trouble(event)) is not None]
+    return max(found, key=lambda trouble: trouble.order).text if found else None
+
+
 def test_the_newest_trouble_is_found_in_both_shapes_of_events() -> None:
     old: Item = {
         "type": "Warning",
@@ -328,9 +333,9 @@ def test_the_newest_trouble_is_found_in_both_shapes_of_events() -> None:
         "eventTime": "2026-01-01T00:00:01.000001Z",
         "series": {"count": 4, "lastObservedTime": "2026-01-01T00:00:09.000001Z"},
     }
-    assert pods.newest_trouble([new, old]) == "FailedCreatePodSandBox: no network"
-    assert pods.newest_trouble([new | {"series": None}, old]) == "FailedMount: timed out"
-    assert pods.newest_trouble([]) is None
+    assert newest_trouble(new, old) == "FailedCreatePodSandBox: no network"
+    assert newest_trouble(new | {"series": None}, old) == "FailedMount: timed out"
+    assert newest_trouble() is None
 
 
 def test_what_is_no_trouble_on_a_node_is_left_out() -> None:
@@ -339,8 +344,8 @@ def test_what_is_no_trouble_on_a_node_is_left_out() -> None:
         {"type": "Warning", "reason": "FailedScheduling", "message": NO_MEMORY, "eventTime": "2026-01-01T00:00:01Z"},
         {"type": "Normal", "reason": "Scheduled", "message": "assigned", "eventTime": "2026-01-01T00:00:02Z"},
     ]
-    assert pods.newest_trouble(others) is None
-    assert pods.newest_trouble([pull, *others]) == f'Pulling image "{IMAGE}"'
+    assert newest_trouble(*others) is None
+    assert newest_trouble(pull, *others) == f'Pulling image "{IMAGE}"'
 
 
 def test_the_deployment_says_since_when_its_pod_is_missing() -> None:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, Self
 from urllib.parse import urlencode
 
 from sessionctl.adapters.cluster import credentials
 from sessionctl.adapters.cluster.http import HttpError, HttpPool
+from sessionctl.adapters.cluster.objects import child
 from sessionctl.errors import ClusterError, ConflictError, ForbiddenError, NotFoundError
 from sessionctl.labels import FIELD_MANAGER
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping
+    from collections.abc import AsyncGenerator, Generator, Mapping
     from types import TracebackType
 
     from sessionctl.adapters.cluster.credentials import Endpoint, TokenSource
@@ -28,10 +30,17 @@ WATCH_SECONDS: Final = 240
 """A watch ends by itself after this time and goes on from where it was."""
 WATCH_SILENCE_SECONDS: Final = 90.0
 """Bookmarks come every minute: a watch that says nothing for longer is dead."""
+PAGE_LENGTH: Final = 500
+LIST_ATTEMPTS: Final = 3
+"""A list whose continuation expired (410) begins anew; one that always expires is an error."""
 
 
-class WatchExpiredError(Exception):
-    """The resource version is too old for a watch (410): list again."""
+@dataclass(frozen=True)
+class Page:
+    """A part of a list; ``fresh`` says that all parts before it are void."""
+
+    document: JsonObject
+    fresh: bool
 
 
 class KubernetesClient:
@@ -66,6 +75,23 @@ class KubernetesClient:
         """Read an object or a list."""
         return await self._exchange("GET", path, query)
 
+    async def list_pages(self, path: str, **query: str) -> AsyncGenerator[Page, None]:
+        """Read a list page by page, so that no answer is ever large; a page that is ``fresh`` begins it (anew)."""
+        for attempt in range(LIST_ATTEMPTS):
+            more: dict[str, str] = {}
+            while True:
+                try:
+                    document = await self._exchange("GET", path, {**query, "limit": str(PAGE_LENGTH), **more})
+                except ClusterError as error:
+                    if error.status != HTTPStatus.GONE or attempt + 1 == LIST_ATTEMPTS:
+                        raise
+                    break
+                yield Page(document, fresh=not more)
+                token = child(document, "metadata").get("continue")
+                if not isinstance(token, str) or not token:
+                    return
+                more = {"continue": token}
+
     async def find(self, path: str) -> JsonObject | None:
         """Read an object; None when it is not there."""
         try:
@@ -84,17 +110,24 @@ class KubernetesClient:
         except NotFoundError:
             return
 
-    async def watch(self, path: str, **query: str) -> AsyncIterator[JsonObject]:
-        """Yield the events of one watch until the server ends it; raises WatchExpiredError and ClusterError."""
+    async def watch(self, path: str, **query: str) -> AsyncGenerator[JsonObject, None]:
+        """Yield the events of one watch until the server ends it.
+
+        Raises ClusterError: its status is 410 where the resource version is too old, and the list has to be read again.
+        """
         parameters = {
             **query,
             "watch": "true",
             "allowWatchBookmarks": "true",
             "timeoutSeconds": str(WATCH_SECONDS),
         }
-        async with self._answer("GET", path, parameters, None) as answer:
+        async with AsyncExitStack() as stack:
+            # Its first words are not a matter of minutes: a server that holds them back is as good as away.
+            with _unreachable(self._endpoint.server):
+                async with asyncio.timeout(REPLY_SECONDS):
+                    answer = await stack.enter_async_context(self._answer("GET", path, parameters, None))
+            chunks = await stack.enter_async_context(aclosing(answer.chunks()))
             rest = b""
-            chunks = answer.chunks()
             while True:
                 with _unreachable(self._endpoint.server):
                     async with asyncio.timeout(WATCH_SILENCE_SECONDS):
@@ -160,8 +193,6 @@ def _watch_event(line: bytes) -> JsonObject:
     if event.get("type") == "ERROR":
         status = event.get("object")
         code = status.get("code") if isinstance(status, dict) else None
-        if code == HTTPStatus.GONE:
-            raise WatchExpiredError
         msg = f"the Kubernetes API ended a watch with {code}"
         raise ClusterError(msg, status=code if isinstance(code, int) else 0)
     return event
@@ -179,8 +210,6 @@ def _error(method: str, path: str, status: int, body: bytes) -> Exception:
         return NotFoundError(f"{kind_and_name} is not in the cluster")
     if status == HTTPStatus.CONFLICT:
         return ConflictError(f"{kind_and_name} changed meanwhile")
-    if status == HTTPStatus.GONE:
-        return WatchExpiredError()
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         msg = f"the Kubernetes API refused {method} {kind_and_name}: {message or status}"
         return ForbiddenError(msg, hint="Use a kubeconfig with the rights of the platform chart's Role.")

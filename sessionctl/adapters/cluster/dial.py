@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS: Final = 5.0
 READ_BYTES: Final = 65536
+_KEEP_ALIVE: Final = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
+"""Seconds of silence before the first question, between questions, and how many may stay without an answer."""
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -29,8 +32,11 @@ async def dial(endpoint: Endpoint) -> Streams:
     async with asyncio.timeout(CONNECT_SECONDS):
         proxy = endpoint.proxy or _proxy_of_environment(url.scheme, host)
         if proxy is None:
-            return await asyncio.open_connection(host, port, ssl=tls, server_hostname=name)
+            reader, writer = await asyncio.open_connection(host, port, ssl=tls, server_hostname=name)
+            _keep_alive(writer)
+            return reader, writer
         reader, writer = await _tunnel(proxy, f"{host}:{port}")
+        _keep_alive(writer)
         try:
             if tls is not None:
                 await writer.start_tls(tls, server_hostname=name)
@@ -38,6 +44,15 @@ async def dial(endpoint: Endpoint) -> Streams:
             writer.transport.abort()
             raise
         return reader, writer
+
+
+def _keep_alive(writer: asyncio.StreamWriter) -> None:
+    """Notice within seconds that a node is gone: a watch has nothing to send that would show it."""
+    own = writer.get_extra_info("socket")
+    own.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEP_ALIVE.items():
+        if option := getattr(socket, name, None):  # as the system calls it; not every system has them
+            own.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 async def _tunnel(proxy: str, target: str) -> Streams:

@@ -6,16 +6,15 @@ from typing import TYPE_CHECKING, Final
 
 from sessionctl import labels
 from sessionctl.adapters.cluster import objects, pods
-from sessionctl.adapters.cluster.client import WatchExpiredError
+from sessionctl.adapters.cluster.follow import Item, follow, read_all
 from sessionctl.errors import NotFoundError
-from sessionctl.models import WatchEvent
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping, Sequence
-    from datetime import datetime
+    from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+    from datetime import datetime, timedelta
 
     from sessionctl.adapters.cluster.client import KubernetesClient
-    from sessionctl.models import Pod, Scaler, SessionId, Volume, Workspace
+    from sessionctl.models import JsonObject, Pod, Scaler, SessionId, Trouble, Volume, WatchEvent, Workspace
 
 _LABELLED_KINDS: Final = {
     "deployment": "/apis/apps/v1/namespaces/{}/deployments",
@@ -42,6 +41,10 @@ class KubernetesCluster:
     def _path(self, kind: str, name: str = "") -> str:
         return f"{self._paths[kind]}/{name}" if name else self._paths[kind]
 
+    def stale_for(self) -> timedelta | None:
+        """See ``ports.ClusterView``."""
+        return None
+
     async def find_workspace(self, session_id: SessionId) -> Workspace | None:
         """See ``ports.Cluster``."""
         found = await self._client.find(self._path("deployment", labels.object_name(session_id)))
@@ -49,35 +52,28 @@ class KubernetesCluster:
 
     async def list_workspaces(self) -> Sequence[Workspace]:
         """See ``ports.Cluster``."""
-        listing = await self._client.get(self._path("deployment"), labelSelector=labels.WORKSPACE_SELECTOR)
-        return [objects.workspace(item) for item in objects.items(listing)]
+        return await self._list("deployment", objects.workspace)
 
-    async def watch_workspaces(
-        self, session_id: SessionId | None = None
-    ) -> AsyncGenerator[WatchEvent[Workspace], None]:
+    def watch_workspaces(self, session_id: SessionId | None = None) -> AsyncGenerator[WatchEvent[Workspace], None]:
         """See ``ports.Cluster``."""
-        path = self._path("deployment")
         selector = {"labelSelector": labels.WORKSPACE_SELECTOR}
         if session_id:
             selector = {"fieldSelector": f"metadata.name={labels.object_name(session_id)}"}
-        while True:
-            listing = await self._client.get(path, **selector)
-            yield WatchEvent(listed=tuple(objects.workspace(item) for item in objects.items(listing)))
-            version = objects.resource_version(listing)
-            try:
-                while True:
-                    async for event in self._client.watch(path, resourceVersion=version, **selector):
-                        item = objects.child(event, "object")
-                        version = objects.resource_version(item) or version
-                        match event.get("type"):
-                            case "ADDED" | "MODIFIED":
-                                yield WatchEvent(changed=objects.workspace(item))
-                            case "DELETED":
-                                yield WatchEvent(deleted=objects.workspace(item))
-                            case _:  # a bookmark only moves the version
-                                pass
-            except WatchExpiredError:
-                continue
+        return follow(self._client, self._path("deployment"), objects.workspace, **selector)
+
+    def watch_volumes(self) -> AsyncGenerator[WatchEvent[Volume], None]:
+        """See ``ports.Cluster``."""
+        path, selector = self._path("persistentvolumeclaim"), labels.WORKSPACE_SELECTOR
+        return follow(self._client, path, objects.volume, labelSelector=selector)
+
+    def watch_pods(self) -> AsyncGenerator[WatchEvent[Pod], None]:
+        """See ``ports.Cluster``."""
+        # Pods carry no more labels than this one that tells them from others (DESIGN 3).
+        return follow(self._client, self._path("pod"), pods.pod, labelSelector=labels.UUID_LABEL)
+
+    def watch_troubles(self) -> AsyncGenerator[WatchEvent[Trouble], None]:
+        """See ``ports.Cluster``."""
+        return follow(self._client, self._events, pods.trouble, fieldSelector=pods.TELLING_EVENTS)
 
     async def wake_workspace(self, session_id: SessionId, woken_at: int) -> None:
         """See ``ports.Cluster``."""
@@ -119,12 +115,15 @@ class KubernetesCluster:
 
     async def find_trouble(self, kind: str, name: str) -> str | None:
         """See ``ports.Cluster``."""
-        selector = f"involvedObject.kind={kind},involvedObject.name={name}"
-        return pods.newest_trouble(objects.items(await self._client.get(self._events, fieldSelector=selector)))
+        selector = f"involvedObject.kind={kind},involvedObject.name={name},{pods.TELLING_EVENTS}"
+        found, _ = await read_all(self._client, self._events, pods.trouble, fieldSelector=selector)
+        return max(found, key=lambda trouble: trouble.order).text if found else None
 
-    async def mark_workspace_deleted(self, session_id: SessionId, at: datetime, *, purge: bool) -> None:
+    async def mark_workspace_deleted(
+        self, session_id: SessionId, at: datetime, *, purge: bool, resource_version: str | None = None
+    ) -> None:
         """See ``ports.Cluster``."""
-        await self._mark_deleted("deployment", session_id, at, purge=purge)
+        await self._mark_deleted("deployment", session_id, at, purge=purge, resource_version=resource_version)
 
     async def find_volume(self, session_id: SessionId) -> Volume | None:
         """See ``ports.Cluster``."""
@@ -133,8 +132,7 @@ class KubernetesCluster:
 
     async def list_volumes(self) -> Sequence[Volume]:
         """See ``ports.Cluster``."""
-        listing = await self._client.get(self._path("persistentvolumeclaim"), labelSelector=labels.WORKSPACE_SELECTOR)
-        return [objects.volume(item) for item in objects.items(listing)]
+        return await self._list("persistentvolumeclaim", objects.volume)
 
     async def mark_volume_deleted(self, session_id: SessionId, at: datetime, *, purge: bool) -> None:
         """See ``ports.Cluster``."""
@@ -155,8 +153,7 @@ class KubernetesCluster:
 
     async def list_scalers(self) -> Sequence[Scaler]:
         """See ``ports.Cluster``."""
-        listing = await self._client.get(self._path("scaledobject"), labelSelector=labels.WORKSPACE_SELECTOR)
-        return [objects.scaler(item) for item in objects.items(listing)]
+        return await self._list("scaledobject", objects.scaler)
 
     async def nudge_scaler(self, scaler: Scaler) -> None:
         """See ``ports.Cluster``."""
@@ -177,16 +174,30 @@ class KubernetesCluster:
             found += [f"{kind}/{objects.child(item, 'metadata').get('name')}" for item in objects.items(listing)]
         return found
 
-    async def _mark_deleted(self, kind: str, session_id: SessionId, at: datetime, *, purge: bool) -> None:
+    async def _list(self, kind: str, read: Callable[[JsonObject], Item]) -> Sequence[Item]:
+        found, _ = await read_all(self._client, self._path(kind), read, labelSelector=labels.WORKSPACE_SELECTOR)
+        return found
+
+    async def _mark_deleted(
+        self, kind: str, session_id: SessionId, at: datetime, *, purge: bool, resource_version: str | None = None
+    ) -> None:
         marks: dict[str, str | None] = {labels.DELETED_AT: at.isoformat()}
         if purge:
             marks[labels.PURGE] = "true"
-        await self._annotate(kind, session_id, marks)
+        await self._annotate(kind, session_id, marks, resource_version)
 
-    async def _annotate(self, kind: str, session_id: SessionId, annotations: Mapping[str, str | None]) -> None:
+    async def _annotate(
+        self,
+        kind: str,
+        session_id: SessionId,
+        annotations: Mapping[str, str | None],
+        resource_version: str | None = None,
+    ) -> None:
+        condition = {} if resource_version is None else {"resourceVersion": resource_version}
         try:
             await self._client.merge_patch(
-                self._path(kind, labels.object_name(session_id)), {"metadata": {"annotations": dict(annotations)}}
+                self._path(kind, labels.object_name(session_id)),
+                {"metadata": {"annotations": dict(annotations), **condition}},
             )
         except NotFoundError:
             return

@@ -6,16 +6,17 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from sessionctl.adapters.cluster.objects import child, condition, moment, session_id, whole
-from sessionctl.models import Container, Pod
+from sessionctl.models import Container, Pod, Trouble
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from sessionctl.models import JsonObject
 
 _OVER: Final = frozenset({"Failed", "Succeeded"})
 _PULLING: Final = "Pulling"
-_UNSCHEDULED: Final = "FailedScheduling"
+_QUIET: Final = ("Created", "FailedScheduling", "Killing", "Pulled", "Scheduled", "Started", "SuccessfulCreate")
+"""What is said of every start, and of a pod that had no node at first."""
+TELLING_EVENTS: Final = ",".join(f"reason!={reason}" for reason in _QUIET)
+"""A field selector: the API server itself leaves those out."""
 _LONG_AGO: Final = datetime.fromtimestamp(0, UTC)
 
 
@@ -40,15 +41,19 @@ def pod(item: JsonObject) -> Pod:
     )
 
 
-def newest_trouble(events: Sequence[JsonObject]) -> str | None:
-    """Return what was last seen to be in the way of a claim, or of a pod on its node: a warning, or a long pull."""
-    telling = [event for event in events if event.get("type") == "Warning" or event.get("reason") == _PULLING]
-    # Of a pod that has its node by now.
-    telling = [event for event in telling if event.get("reason") != _UNSCHEDULED]
-    if not telling:
+def trouble(event: JsonObject) -> Trouble | None:
+    """Read an event; None for one that does not say what is in the way of a claim, or of a pod that has its node."""
+    reason = event.get("reason")
+    if reason in _QUIET or (event.get("type") != "Warning" and reason != _PULLING):
         return None
-    newest = max(telling, key=_seen_at)
-    return str(newest.get("message", "")) if newest.get("reason") == _PULLING else _said(newest)
+    about = child(event, "involvedObject")
+    return Trouble(
+        name=str(child(event, "metadata").get("name", "")),
+        about_kind=str(about.get("kind", "")),
+        about_name=str(about.get("name", "")),
+        text=str(event.get("message", "")) if reason == _PULLING else _said(event),
+        seen_at=_seen_at(event),
+    )
 
 
 def _containers(item: JsonObject, specified: str, reported: str) -> list[Container]:

@@ -78,6 +78,16 @@ class RedisDemand(StorePart):
         )
         return Queue(awake=int(awake), chats=int(chats), outside=int(outside))
 
+    async def get_lengths(self, session_ids: Sequence[SessionId]) -> Sequence[int]:
+        """See ``ports.DemandStore``."""
+        with self._translated():
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for session_id in session_ids:
+                    pipeline.llen(keys.queue(session_id))
+                found = await pipeline.execute(raise_on_error=False)
+        # A key of another type is demand too: one element.
+        return [length if isinstance(length, int) else 1 for length in found]
+
     async def list_demanded(self, session_ids: Sequence[SessionId]) -> Sequence[SessionId]:
         """See ``ports.DemandStore``."""
         with self._translated():

@@ -23,7 +23,9 @@ class RedisMessages(StorePart):
         chats = await self._run_fields("list_waiting", [keys.queue(session_id), keys.record(session_id)], [])
         return [_decode(json.loads(chat)) for chat in chats]
 
-    async def settle_waiting(self, session_id: SessionId, outcome: MessageOutcome, reason: str) -> Sequence[str]:
+    async def settle_waiting(
+        self, session_id: SessionId, outcome: MessageOutcome, reason: str, woken_at: int | None = None
+    ) -> Sequence[str]:
         """See ``ports.MessageStore``."""
         return await self._run_fields(
             "settle_waiting",
@@ -34,8 +36,9 @@ class RedisMessages(StorePart):
                 keys.DISPATCH_PENDING,
                 keys.events(session_id),
                 keys.marks(session_id),
+                keys.EPOCH,
             ],
-            [session_id, outcome, reason, *self._caps],
+            [session_id, outcome, reason, *self._caps, "" if woken_at is None else woken_at],
         )
 
 

@@ -71,7 +71,18 @@ class RedisRecords(StorePart):
 
     async def bury(self, session_id: SessionId, owner_tenant: str, owner_user: str, retention: timedelta) -> None:
         """See ``ports.RecordStore``."""
-        await self._run(
+        await self._bury(session_id, owner_tenant, owner_user, retention, unwanted=False)
+
+    async def bury_unwanted(
+        self, session_id: SessionId, owner_tenant: str, owner_user: str, retention: timedelta
+    ) -> bool:
+        """See ``ports.RecordStore``."""
+        return await self._bury(session_id, owner_tenant, owner_user, retention, unwanted=True)
+
+    async def _bury(
+        self, session_id: SessionId, owner_tenant: str, owner_user: str, retention: timedelta, *, unwanted: bool
+    ) -> bool:
+        done = await self._run(
             "bury",
             [
                 keys.tombstone(session_id),
@@ -81,9 +92,24 @@ class RedisRecords(StorePart):
                 keys.marks(session_id),
                 keys.DISPATCH_PENDING,
                 keys.user_index(owner_tenant, owner_user),
+                keys.EPOCH,
             ],
-            [session_id, max(1, retention // timedelta(milliseconds=1)), DELETED, *self._caps],
+            [session_id, max(1, retention // timedelta(milliseconds=1)), DELETED, *self._caps, int(unwanted)],
         )
+        return done == 1
+
+    async def get_burial_age(self, session_id: SessionId) -> timedelta | None:
+        """See ``ports.RecordStore``."""
+        with self._translated():
+            async with self._client.pipeline(transaction=False) as pipeline:
+                pipeline.time()
+                pipeline.get(keys.tombstone(session_id))
+                (seconds, microseconds), buried_at = await pipeline.execute()
+        if buried_at is None:
+            return None
+        now = int(seconds) * 1000 + int(microseconds) // 1000
+        # What is not ours to read was there long ago.
+        return timedelta(milliseconds=now - (int(buried_at) if str(buried_at).isdigit() else 0))
 
     async def unbury(self, workspace: Workspace) -> None:
         """See ``ports.RecordStore``."""

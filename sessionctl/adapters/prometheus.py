@@ -1,0 +1,174 @@
+"""``Metrics`` for Prometheus: a registry of its own, and only labels whose values are few.
+
+A module of its own, so that commands, which nobody measures, do not load the library.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from sessionctl.models import Dependency, EventKind, Loop, SessionStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from sessionctl.ports import Clock
+
+_START_SECONDS: Final = (0.25, 0.5, 1, 2, 3, 5, 8, 13, 20, 30, 60, 120, 300, 600)
+_HELM_SECONDS: Final = (0.1, 0.2, 0.3, 0.5, 0.75, 1, 2, 5, 10, 30, 60)
+_LOOP_SECONDS: Final = (0.001, 0.01, 0.1, 0.5, 1, 5, 15, 60, 300)
+_REQUEST_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_METHODS: Final = frozenset({"GET", "POST", "DELETE", "HEAD", "OPTIONS", "PUT", "PATCH"})
+_VERBS: Final = frozenset({"install", "upgrade", "uninstall", "get", "list"})
+_MOST_ROUTES: Final = 64
+_OTHER: Final = "other"
+_WAITING: Final = frozenset({Loop.GUARD})
+"""Loops whose pass waits for something to happen: neither its length nor its age says anything."""
+
+
+class _LoopAges(Collector):
+    """Ages at the moment of the scrape: a loop that hangs grows old, though it reports nothing."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        now = clock.monotonic()
+        self._last_good = dict.fromkeys((loop for loop in Loop if loop not in _WAITING), now)
+
+    def succeeded(self, loop: Loop) -> None:
+        """Note a good pass."""
+        if loop not in _WAITING:
+            self._last_good[loop] = self._clock.monotonic()
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the ages."""
+        family = GaugeMetricFamily(
+            "sessionctl_loop_age_seconds",
+            "Seconds since a background loop last made a pass without an error, or since the start of the process.",
+            labels=["loop"],
+        )
+        now = self._clock.monotonic()
+        for loop, at in self._last_good.items():
+            family.add_metric([loop], now - at)
+        yield family
+
+
+class PrometheusMetrics:
+    """Counts and measures of one process."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.registry = registry = CollectorRegistry()
+        self._events = Counter(
+            "sessionctl_session_events",
+            "What happened to sessions, by kind of event; each is counted by the manager that recorded it.",
+            ["kind"],
+            registry=registry,
+        )
+        self._starts = Histogram(
+            "sessionctl_start_seconds",
+            "From the wake to the ready pod, by the clock of Redis.",
+            buckets=_START_SECONDS,
+            registry=registry,
+        )
+        self._helm = Histogram(
+            "sessionctl_helm_seconds",
+            "Runs of Helm.",
+            ["verb", "failed"],
+            buckets=_HELM_SECONDS,
+            registry=registry,
+        )
+        self._loops = Histogram(
+            "sessionctl_loop_seconds",
+            "Passes of the background loops.",
+            ["loop", "failed"],
+            buckets=_LOOP_SECONDS,
+            registry=registry,
+        )
+        self._ages = _LoopAges(clock)
+        registry.register(self._ages)
+        self._health = Gauge(
+            "sessionctl_dependency_up",
+            "Whether something the manager needs answers: 1 or 0.",
+            ["dependency"],
+            registry=registry,
+        )
+        self._sessions = Gauge(
+            "sessionctl_sessions",
+            "Sessions by status; every manager tells of all.",
+            ["status"],
+            registry=registry,
+        )
+        self._waiting = Gauge(
+            "sessionctl_messages_waiting",
+            "Chats and other demand in the lists of awake sessions; every manager tells of all.",
+            registry=registry,
+        )
+        self._requests = Histogram(
+            "sessionctl_http_request_seconds",
+            "Requests of the Session API, by the template of their route.",
+            ["method", "route", "status"],
+            buckets=_REQUEST_SECONDS,
+            registry=registry,
+        )
+        self._requests_total = Counter(
+            "sessionctl_http_requests",
+            "Requests of the Session API, by the template of their route.",
+            ["method", "route", "status"],
+            registry=registry,
+        )
+        self._routes: set[str] = set()
+        # A series that appears with its first value has no rate before its second: alerts would miss the first.
+        for kind in EventKind:
+            self._events.labels(kind)
+        for dependency in Dependency:
+            self._health.labels(dependency)
+
+    def count(self, kind: EventKind) -> None:
+        """See ``ports.Metrics``."""
+        self._events.labels(kind).inc()
+
+    def observe_start(self, seconds: float) -> None:
+        """See ``ports.Metrics``."""
+        self._starts.observe(seconds)
+
+    def observe_helm(self, verb: str, seconds: float, *, failed: bool) -> None:
+        """See ``ports.Metrics``."""
+        self._helm.labels(verb if verb in _VERBS else _OTHER, _word(failed)).observe(seconds)
+
+    def loop_ended(self, loop: Loop, seconds: float, *, failed: bool) -> None:
+        """See ``ports.Metrics``."""
+        if loop not in _WAITING:
+            self._loops.labels(loop, _word(failed)).observe(seconds)
+        if not failed:
+            self._ages.succeeded(loop)
+
+    def set_health(self, dependency: Dependency, *, healthy: bool) -> None:
+        """See ``ports.Metrics``."""
+        self._health.labels(dependency).set(int(healthy))
+
+    def set_sessions(self, counts: Mapping[SessionStatus, int], waiting: int) -> None:
+        """See ``ports.Metrics``."""
+        for status in SessionStatus:
+            self._sessions.labels(status).set(counts.get(status, 0))
+        self._waiting.set(waiting)
+
+    def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:
+        """See ``ports.Metrics``."""
+        if route not in self._routes and len(self._routes) >= _MOST_ROUTES:
+            route = _OTHER
+        self._routes.add(route)
+        labels = (method if method in _METHODS else _OTHER, route, str(status))
+        self._requests.labels(*labels).observe(seconds)
+        self._requests_total.labels(*labels).inc()
+
+    def render(self) -> tuple[bytes, str]:
+        """See ``ports.Metrics``."""
+        return generate_latest(self.registry), CONTENT_TYPE_LATEST
+
+
+def _word(flag: bool) -> str:  # noqa: FBT001 - of a label
+    return "true" if flag else "false"

@@ -1,0 +1,56 @@
+"""Background work that goes on whatever happens: one bad pass is told and counted, and the next one comes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sessionctl.errors import SessionctlError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from sessionctl.models import Loop
+    from sessionctl.ports import Clock, Metrics
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """Runs passes of background work, each of which may fail in any way."""
+
+    clock: Clock
+    metrics: Metrics
+
+    async def repeat(
+        self, loop: Loop, work: Callable[[], Awaitable[object]], pause: float, *, retry: float | None = None
+    ) -> None:
+        """Run ``work`` until this task is cancelled, ``pause`` seconds apart; ``retry`` seconds after a failure."""
+        while True:
+            failed = not await self._once(loop, work)
+            await self.clock.sleep(retry if failed and retry is not None else pause)
+
+    async def _once(self, loop: Loop, work: Callable[[], Awaitable[object]]) -> bool:
+        started, done = self.clock.monotonic(), False
+        try:
+            await work()
+            done = True
+        except SessionctlError as error:
+            _log.warning("a pass of the %s loop came to nothing: %s", loop, error)
+        except asyncio.CancelledError:
+            if _is_ending():
+                raise
+            # Of something that the work waited for, not of this loop.
+            _log.exception("a pass of the %s loop was cut off", loop)
+        except Exception:  # noqa: BLE001 - a bug must not end what keeps every session
+            _log.exception("a pass of the %s loop broke", loop)
+        self.metrics.loop_ended(loop, self.clock.monotonic() - started, failed=not done)
+        return done
+
+
+def _is_ending() -> bool:
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
