@@ -37,6 +37,7 @@ WAKE_ROUNDS: Final = 3
 SLEEPERS: Final = int(os.environ.get("SESSIONCTL_BENCH_SLEEPERS", "5000"))
 STATUS_CALLS: Final = 2000
 IDLE_SECONDS: Final = 20
+MANAGERS: Final = ("manager-1",)
 CONFIG: Final = {
     "idle": {"timeout": f"{IDLE_SECONDS}s", "probe": "none"},
     "quotas": {"sessionsPerUser": 0},
@@ -262,9 +263,7 @@ class ApiBench:
     async def _sleepers(self, session: str) -> None:
         """Thousands of sessions that sleep, made without Helm: nothing on a request's way looks at releases."""
         known = await self._copies(session, SLEEPERS)
-        for name in self._(
-            "manager-1",
-        ):
+        for name in MANAGERS:
             self._cluster.kill(name)
             self._cluster.start_component(name)
         statuses, pages = [], []
@@ -281,9 +280,7 @@ class ApiBench:
             assert answer.status_code == HTTPStatus.OK, answer.text
         line(f"{SLEEPERS} sleeping sessions: GET status (p99 <= 30 ms)", statuses)
         line(f"{SLEEPERS} sleeping sessions: first page of GET /sessions (<= 100 ms)", pages)
-        for name in self._(
-            "manager-1",
-        ):
+        for name in MANAGERS:
             resident = _resident_megabytes(self._cluster.pid(name) or 0)
             print(f"{name}: {resident:.0f} MB resident (<= 300)", flush=True)
 
