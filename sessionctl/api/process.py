@@ -57,20 +57,29 @@ async def run(factory: Factory, address: Address, key_directory: str, drain: tim
     services = await assemble(factory, ring, metrics, life)
     manager = await factory.create_manager()
     server = _Server(_configuration(create_app(services)))
-    life.synced.set()
     with _listen(address) as listener:
         port = listener.getsockname()[1]
         _log.info("listening on port %d", port)
         stop = asyncio.create_task(_stop_on_signal(server, life, drain))
         try:
             async with asyncio.TaskGroup() as group:
-                background = [group.create_task(keeper.forever()), group.create_task(manager.run())]
+                background = [
+                    group.create_task(work) for work in (keeper.forever(), manager.run(), _sync(factory, life))
+                ]
                 await server.serve(sockets=[listener])
                 for task in background:
                     task.cancel()
         finally:
             stop.cancel()
+            await services.hub.close()
+            await factory.journal.close()
     _log.info("ended")
+
+
+async def _sync(factory: Factory, life: Life) -> None:
+    await factory.mirror.wait_synced()
+    life.synced.set()
+    _log.info("ready")
 
 
 async def _stop_on_signal(server: _Server, life: Life, drain: timedelta) -> None:

@@ -52,7 +52,14 @@ class Tenancy:
             if owner := await self._recorded(session_id):
                 return owner
             raise
-        return found.owner if found else await self._recorded(session_id)
+        if found is not None:
+            return found.owner
+        if owner := await self._recorded(session_id):
+            return owner
+        if self._view.stale_for() is not None:
+            msg = f"there is no session {session_id}, or it was made while the cluster did not answer"
+            raise UnavailableError(msg, hint="Try again in a moment.")
+        return None
 
     async def _recorded(self, session_id: SessionId) -> Owner | None:
         try:

@@ -85,7 +85,7 @@ class DemandService:
     async def enqueue(self, session_id: SessionId, message_id: str, message: str, max_waiting: int) -> str | None:
         """Store a chat, once per message id, and wake its session; otherwise as ``wake``.
 
-        Raises QueueFullError when ``max_waiting`` messages wait already.
+        Raises QueueFullError too, when ``max_waiting`` messages wait already.
         """
         await self._admit(session_id)
         done = await self._with_record(

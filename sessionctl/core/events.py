@@ -41,8 +41,9 @@ _log = logging.getLogger(__name__)
 class EventHub:
     """Hands the events of sessions to whoever listens; see the module."""
 
-    def __init__(self, store: EventStore, clock: Clock) -> None:
+    def __init__(self, store: EventStore, clock: Clock, patience: timedelta = PATIENCE) -> None:
         self._store = store
+        self._patience = patience
         self._clock = clock
         self._listeners: dict[SessionId, set[Listener]] = {}
         self._positions: dict[SessionId, str] = {}
@@ -162,7 +163,7 @@ class EventHub:
             await self._joined.wait()
             return ()
         joined = asyncio.create_task(self._joined.wait())
-        reading = asyncio.create_task(self._store.wait_events(asked, PATIENCE))
+        reading = asyncio.create_task(self._store.wait_events(asked, self._patience))
         try:
             await asyncio.wait((joined, reading), return_when=asyncio.FIRST_COMPLETED)
             return reading.result() if reading.done() else ()

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from tools.localcluster import LocalCluster
 
 WRITES: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
-_CHUNK: Final = 65536
 _HOP_BY_HOP: Final = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length", "host"})
 _JSON: Final = {"Content-Type": "application/json"}
 # Without it answers come as they are, and can be read here.
@@ -49,6 +48,11 @@ class Request:
         return self.method in WRITES
 
     @property
+    def is_watch(self) -> bool:
+        """Whether it follows changes."""
+        return self.query.get("watch") in {"true", "1"}
+
+    @property
     def manager(self) -> str:
         """The field manager it names."""
         return self.query.get("fieldManager", "")
@@ -56,6 +60,16 @@ class Request:
     def names(self, text: str) -> bool:
         """Whether its path or its body holds the text."""
         return text in self.path or text.encode() in self.body
+
+
+def listing(path: str) -> Callable[[Request], bool]:
+    """Match a request for a list, or for one of its pages, by the end of its path."""
+    return lambda request: request.method == "GET" and request.path.endswith(path) and not request.is_watch
+
+
+def watching(path: str) -> Callable[[Request], bool]:
+    """Match a watch by the end of its path."""
+    return lambda request: request.is_watch and request.path.endswith(path)
 
 
 def write(method: str, path: str, *, naming: str = "", manager: str = "") -> Callable[[Request], bool]:
@@ -103,6 +117,10 @@ def _nothing() -> None:
     """Do nothing."""
 
 
+def _as_it_is(_: Request, line: bytes) -> bytes:
+    return line
+
+
 class ApiProxy:
     """Listens on a free port until the end of its ``with`` block."""
 
@@ -118,6 +136,11 @@ class ApiProxy:
         self._holds: list[Hold] = []
         self._rewrites: dict[str, tuple[str, str]] = {}
         self.writes: list[Request] = []
+        self.reads: list[Request] = []
+        self.away = False
+        """Whether every connection is closed as soon as it asks for anything."""
+        self.edit_watch: Callable[[Request, bytes], bytes] = _as_it_is
+        """What callers see of each line of a watch; an empty line is kept from them."""
 
     @property
     def url(self) -> str:
@@ -188,6 +211,13 @@ class ApiProxy:
         for connection in connections:
             connection.end()
 
+    def end_watches(self, path: str) -> None:
+        """End the watches of a path as the API server does when their time is over."""
+        with self._lock:
+            connections = list(self._open)
+        for connection in connections:
+            connection.end_watch(path)
+
     def drain(self) -> None:
         """Return when nothing is on its way any more; the callers must have ended."""
         wait_for(lambda: not self._open, "the last request of callers that have ended")
@@ -211,8 +241,7 @@ class ApiProxy:
     def judge(self, request: Request) -> Trap | None:
         """Return the trap that the request springs."""
         with self._lock:
-            if request.is_write:
-                self.writes.append(request)
+            (self.writes if request.is_write else self.reads).append(request)
             taken = [trap for trap in self._traps if trap.take(request)]
             self._traps = [trap for trap in self._traps if trap not in taken]
         return taken[0] if taken else None
@@ -244,6 +273,8 @@ class _Connection(BaseHTTPRequestHandler):
 
     def setup(self) -> None:
         super().setup()
+        self._watched = ""
+        self._ending = False
         self._upstream = self.server.proxy.connect()
         self.server.proxy.opened(self)
 
@@ -261,6 +292,13 @@ class _Connection(BaseHTTPRequestHandler):
                 if side is not None:
                     side.shutdown(socket.SHUT_RDWR)
 
+    def end_watch(self, path: str) -> None:
+        """End the answer under way, if it is a watch of this path."""
+        if self._watched.endswith(path) and self._watched and self._upstream.sock is not None:
+            self._ending = True
+            with contextlib.suppress(OSError):
+                self._upstream.sock.shutdown(socket.SHUT_RDWR)
+
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - its name in the standard library
         """Say nothing."""
 
@@ -277,6 +315,8 @@ class _Connection(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         request = Request(self.command, address.path, query, body)
         trap = proxy.judge(request)
+        if proxy.away:
+            return False
         if trap is not None:
             trap.before()
             if trap.refusal is not None:
@@ -286,8 +326,8 @@ class _Connection(BaseHTTPRequestHandler):
                 return False
         try:
             response = self._ask(body)
-            if query.get("watch") in {"true", "1"}:
-                return self._stream(response)
+            if request.is_watch:
+                return self._stream(request, response)
             answer = proxy.rewritten(request, response.read())
         except (OSError, http.client.HTTPException):
             return False
@@ -315,15 +355,28 @@ class _Connection(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def _stream(self, response: http.client.HTTPResponse) -> bool:
+    def _stream(self, request: Request, response: http.client.HTTPResponse) -> bool:
         self.send_response_only(response.status)
         self.send_header("Content-Type", response.headers.get("Content-Type", "application/json"))
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
-        while part := response.read1(_CHUNK):
-            self.wfile.write(b"%x\r\n%s\r\n" % (len(part), part))
+        # The head at once: whoever asks waits for it.
+        self.wfile.flush()
+        self._watched, self._ending = request.path, False
+        try:
+            self._pass_lines(request, response)
+        except (OSError, http.client.HTTPException):
+            if not self._ending:
+                raise
+        finally:
+            self._watched = ""
         self.wfile.write(b"0\r\n\r\n")
-        return True
+        return not self._ending
+
+    def _pass_lines(self, request: Request, response: http.client.HTTPResponse) -> None:
+        while line := response.readline():
+            if shown := self.server.proxy.edit_watch(request, line):
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(shown), shown))
 
 
 def _status(code: int, message: str) -> dict[str, Any]:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 PAGE: Final = 64
 """How many events of one session one read returns: a long history must not keep the news of others waiting."""
-_EVENT_ID: Final = re.compile(r"\d{1,18}(-\d{1,18})?")
+_EVENT_ID: Final = re.compile(r"[0-9]{1,18}(-[0-9]{1,18})?")
 
 
 class RedisEvents(StorePart):

@@ -10,8 +10,8 @@ from fastapi import APIRouter, Header, Query
 
 from sessionctl.api.guard import Given, GuardedRoute, Session, Who, guarded
 from sessionctl.api.problems import BadFieldError
+from sessionctl.core.cursors import parse_cursor
 from sessionctl.core.identity import new_session_id, parse_name, parse_user_id
-from sessionctl.core.paging import page
 from sessionctl.core.reports import report
 from sessionctl.core.sessions import NewSession
 from sessionctl.errors import (
@@ -102,10 +102,13 @@ async def list_sessions(
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 100,
 ) -> SessionList:
     """List the tenant's sessions, oldest first; deleted ones that can be restored with ``status=deleted``."""
-    views = await services.views.list_sessions(user_id=user_id, tenant=who.caller.tenant, status=status)
-    found = _field("cursor", lambda: page(views, cursor, limit))
+    if cursor is not None:
+        _field("cursor", lambda: parse_cursor(cursor))
+    page = await services.views.list_sessions(
+        user_id=user_id, tenant=who.caller.tenant, status=status, limit=limit, cursor=cursor
+    )
     now = services.clock.now()
-    return SessionList(sessions=tuple(report(view, now) for view in found.views), cursor=found.cursor)
+    return SessionList(sessions=tuple(report(view, now) for view in page.sessions), cursor=page.cursor)
 
 
 @router.delete(
