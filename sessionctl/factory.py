@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from sessionctl.core.tokens import TokenService
     from sessionctl.core.views import ViewService
     from sessionctl.core.waiting import Waiter
+    from sessionctl.core.why import Answers, WhyService
     from sessionctl.models import JsonObject, SessionId
     from sessionctl.ports import ActivityProbe, ClusterView, Metrics
     from sessionctl.settings import Platform, PlatformRedis, Settings
@@ -152,6 +153,18 @@ class Factory:
 
         return ViewService(
             view=view or self.cluster, live=self.cluster, store=self.store, settings=self.settings.sessions
+        )
+
+    async def create_why_service(self, views: ViewService | None = None, answers: Answers | None = None) -> WhyService:
+        """Explanations; without ``answers``, which a sweeper has, the agent itself is asked."""
+        from sessionctl.core.why import AskingNow, WhyService
+
+        return WhyService(
+            views=views or self.create_view_service(),
+            store=self.store,
+            answers=answers or AskingNow(await self.create_probe()),
+            clock=self.clock,
+            settings=self.settings,
         )
 
     async def create_release_service(self) -> ReleaseService:

@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, RootModel
 
-from sessionctl.models import EventKind, MessageOutcome, Scope, SessionStatus
+from sessionctl.models import EventKind, HolderKind, MessageOutcome, Scope, SessionStatus
 
 
 class _Shape(BaseModel):
@@ -96,7 +96,7 @@ class Conversation(_Shape):
 class Holder(_Shape):
     """One reason why a session is awake."""
 
-    kind: Literal["recent", "message", "outside", "hold", "editor", "silent", "starting", "gate", "woken"]
+    kind: HolderKind
     detail: str
     until: datetime | None = None
     """When it ends by itself, if nothing else happens."""

@@ -33,6 +33,17 @@ class _Asked:
     at: float
     silent: bool = False
     warned: bool = False
+    answer: Activity | None = None
+    answered_at: float | None = None
+    """When the last question ended, by an answer or by silence."""
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What an agent said when it was asked last (None: nothing), and how long ago that was."""
+
+    activity: Activity | None
+    age: timedelta
 
 
 class Inquiry:
@@ -67,7 +78,7 @@ class Inquiry:
             asked = self._asked.setdefault(session_id, _Asked(at=0.0))
             asked.at = self._clock.monotonic()
             answer = await self._probe.ask(workspace)
-        asked.silent = answer is None
+        asked.silent, asked.answer, asked.answered_at = answer is None, answer, self._clock.monotonic()
         # While it may not sleep anyway, silence changes nothing.
         if answer is None and not asked.warned and since_active >= self._settings.release_after:
             asked.warned = True
@@ -84,6 +95,13 @@ class Inquiry:
             asked.warned = False
             _log.info("the agent answers again", extra={"session": session_id})
         return answer
+
+    def last_answer(self, session_id: SessionId) -> Answered | None:
+        """Return what the agent said last; None where it has not been asked since the session is awake."""
+        asked = self._asked.get(session_id)
+        if asked is None or asked.answered_at is None:
+            return None
+        return Answered(asked.answer, timedelta(seconds=self._clock.monotonic() - asked.answered_at))
 
     def forget_answer(self, session_id: SessionId) -> None:
         """Let the session be asked at once: its last answer led to nothing."""

@@ -37,18 +37,22 @@ class Changes:
         self._some = asyncio.Event()
 
     def note(self, session_id: SessionId) -> None:
-        """Have one session looked at."""
+        """Have one session looked at, perhaps again."""
         self._pending[session_id] = None
         self._some.set()
 
     def note_all(self) -> None:
-        """Have every session looked at: after a list, or when a look failed."""
+        """Have every session looked at, as after a list."""
         self._pending.update(dict.fromkeys(self._view))
         self._some.set()
 
-    async def take(self) -> Sequence[Workspace]:
-        """Wait for changes, and return those sessions as they are now; empty when they are gone."""
-        await self._some.wait()
+    async def take(self, patience: float | None = None) -> Sequence[Workspace]:
+        """Wait for changes, and return those sessions as they are now; empty when they are gone, or none comes."""
+        try:
+            async with asyncio.timeout(patience):
+                await self._some.wait()
+        except TimeoutError:
+            return []
         self._some.clear()
         pending, self._pending = self._pending, {}
         return [self._view[session_id] for session_id in pending if session_id in self._view]

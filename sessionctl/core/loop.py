@@ -13,6 +13,7 @@ from sessionctl.models import Loop
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from sessionctl.core.asking import Answered
     from sessionctl.core.gate import Gate
     from sessionctl.core.guard import WatchGuard
     from sessionctl.core.mirror import Mirror
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from sessionctl.settings import SweepSettings
 
 GUARD_RETRY_SECONDS: Final = 1.0
+GUARD_PATIENCE_SECONDS: Final = 10.0
+"""Where nothing changes, a pass that finds nothing shows that the guard is there."""
 
 
 @dataclass(frozen=True)
@@ -87,14 +90,20 @@ class SweepLoop:
         finally:
             await self._sweeper.close()
 
+    async def last_answer(self, workspace: Workspace) -> Answered | None:
+        """See ``core.why.Answers``: what the sweeper was told."""
+        return await self._sweeper.last_answer(workspace)
+
     async def _watch_over(self) -> None:
         changes = self._mirror.follow_changes()
 
         async def check() -> None:
+            taken = await changes.take(GUARD_PATIENCE_SECONDS)
             try:
-                await self._guard.check(await changes.take())
-            except BaseException:
-                changes.note_all()
+                await self._guard.check(taken)
+            except Exception:
+                for workspace in taken:
+                    changes.note(workspace.session_id)
                 raise
 
         await self._rounds.repeat(Loop.GUARD, check, 0.0, retry=GUARD_RETRY_SECONDS)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sessionctl.wire import SessionBody, SessionReport
+from sessionctl.wire import Holder, SessionBody, SessionReport, Why
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from sessionctl.models import SessionView
+    from sessionctl.models import SessionView, WhyView
 
 
 def report(view: SessionView, now: datetime) -> SessionReport:
@@ -33,4 +33,20 @@ def report(view: SessionView, now: datetime) -> SessionReport:
         ready_replicas=view.ready_replicas,
         timestamp=now,
         notices=view.notices,
+    )
+
+
+def why_report(view: WhyView, now: datetime) -> Why:
+    """Translate an explanation into the shape that leaves sessionctl."""
+    return Why(
+        uuid=view.session_id,
+        status=view.status,
+        reason=view.reason,
+        awake=view.awake,
+        held_by=tuple(Holder(kind=each.kind, detail=each.detail, until=each.until) for each in view.held_by),
+        sleeps_at=view.sleeps_at,
+        expires_at=view.expires_at,
+        deleted_for_good_at=view.deleted_for_good_at,
+        limits=view.limits,
+        timestamp=now,
     )

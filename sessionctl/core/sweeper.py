@@ -18,6 +18,7 @@ from sessionctl.models import EventKind, ReleaseOutcome
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from sessionctl.core.asking import Answered
     from sessionctl.core.demand import DemandService
     from sessionctl.core.idle import Verdict
     from sessionctl.core.journal import Journal
@@ -102,6 +103,10 @@ class Sweeper:
                 if word is not _Word.YOUNG
             }
         )
+
+    async def last_answer(self, workspace: Workspace) -> Answered | None:
+        """See ``core.why.Answers``: what this sweeper was told; nobody is asked for it."""
+        return self._inquiry.last_answer(workspace.session_id)
 
     async def close(self) -> None:
         """End what is still under way; nothing of it has to be undone."""
