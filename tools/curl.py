@@ -1,6 +1,6 @@
 """Calls of the Session API as a person makes them: with curl, each command shown as it is run.
 
-What is the same for all of them, the API key with it, is in a file that curl reads: nothing secret is in a command line.
+What is the same for all of them, the API key with it, is in a file that curl reads: no command line holds a secret.
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ shown with its answer. What must hold is checked: every field is there, and the 
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import tempfile
@@ -28,11 +27,13 @@ if TYPE_CHECKING:
     from tools.curl import Answer
 
 ASLEEP_SECONDS: Final = 125.0
-"""After the last activity: 120 s of idle time, 2 s that an activity may be noted late, and three looks of the sweeper."""
+"""After the last activity: 120 s of idle time, 2 s by which it may be noted late, and three looks of the sweeper."""
 POD_GONE_SECONDS: Final = 5.0
 """After the session was put to sleep, for a pod in which nothing runs."""
 PATIENCE_SECONDS: Final = 60.0
 _LOOK_SECONDS: Final = 0.1
+_OK: Final = 200
+_GONE: Final = 404
 
 CREATED: Final = {"uuid", "user_id", "status", "created_at", "url"}
 ACTION: Final = {"uuid", "action", "status"}
@@ -117,6 +118,7 @@ class FirstUser:
     curl: Curl
     api: Api
     say: Callable[[str], None]
+    user: str = "alice"
     uuid: str = ""
     used_at: float = 0.0
 
@@ -125,11 +127,11 @@ class FirstUser:
         """Return the session's Deployment and pods."""
         return Workload(self.api, self.uuid)
 
-    def create(self, user: str = "alice") -> None:
+    def create(self) -> None:
         """Make a session: 201, asleep."""
-        body = fields(self.curl.post("/session/create", {"user_id": user}), 201, CREATED)
+        body = fields(self.curl.post("/session/create", {"user_id": self.user}), 201, CREATED)
         self.uuid = body["uuid"]
-        expect((body["user_id"], body["status"]), (user, "created"), "user and status")
+        expect((body["user_id"], body["status"]), (self.user, "created"), "user and status")
         expect((self.workload.replicas(), self.workload.pods()), (0, 0), "replicas and pods")
 
     def wake(self) -> float:
@@ -138,7 +140,7 @@ class FirstUser:
         answer = fields(self.curl.post(f"/session/{self.uuid}/wake"), 202, ACTION)
         expect(answer, {"uuid": self.uuid, "action": "wake", "status": "queued"}, "the answer")
         self.used_at = time.monotonic()
-        self._until(lambda: self._quiet_status()["session"]["status"] == "active", "it is active")
+        self.status_reaches("active")
         return time.monotonic() - began
 
     def status(self, wanted: str) -> dict[str, Any]:
@@ -160,27 +162,34 @@ class FirstUser:
     def others(self) -> None:
         """Make every other call, on the session that is awake."""
         one = f"/session/{self.uuid}"
-        listed = fields(self.curl.get("/sessions?user_id=alice"), 200, {"sessions", "cursor"})
+        listed = fields(self.curl.get(f"/sessions?user_id={self.user}"), 200, {"sessions", "cursor"})
         expect([row["uuid"] for row in listed["sessions"]], [self.uuid], "the user's sessions")
         fields(self.curl.get(f"{one}/why"), 200, WHY)
         access = fields(self.curl.quiet().post(f"{one}/access"), 200, ACCESS)
-        expect(self.uuid in access["url"], True, "that the editor's address names the session")
+        expect(access["url"].partition("_session/")[0], listed["sessions"][0]["session"]["url"], "the editor's address")
         fields(self.curl.get(f"{one}/messages"), 200, CONVERSATION)
         history = self.curl.get(f"{one}/events", "--no-buffer", "--max-time", "1")
-        for kind in ("created", "woken", "slept"):
-            expect(f"event: {kind}" in history.text, True, f"that the events tell of {kind}")
+        told = {line.removeprefix("event: ") for line in history.text.splitlines() if line.startswith("event: ")}
+        expect({"created", "woken", "slept"} - told, set(), "what the events do not tell of")
         expect(self.curl.get("/readyz").status, 200, "the status of the answer")
         answer = fields(self.curl.post(f"{one}/sleep"), 200, ACTION)
         expect(answer["action"], "sleep", "the action")
         expect(fields(self.curl.delete(one), 202, ACTION)["action"], "delete", "the action")
-        self._until(lambda: self._quiet_status()["session"]["status"] == "deleted", "it is deleted")
-        self._until(lambda: self.curl.quiet().post(f"{one}/restore").status == 200, "it is restored")  # noqa: PLR2004
+        self.status_reaches("deleted")
+        fields(self.curl.post(f"{one}/restore"), 200, ACTION)
         self.status("sleeping")
         fields(self.curl.delete(f"{one}?purge=true"), 202, ACTION)
-        self._until(lambda: self.curl.quiet().get(f"{one}/status").status == 404, "nothing is left")  # noqa: PLR2004
+        self._until(lambda: self.curl.quiet().get(f"{one}/status").status == _GONE, "nothing is left")
 
-    def _quiet_status(self) -> dict[str, Any]:
-        return fields(self.curl.quiet().get(f"/session/{self.uuid}/status"), 200, STATUS)
+    def status_reaches(self, wanted: str) -> None:
+        """Look until the status is this one; a manager that does not answer is asked again."""
+        quiet = self.curl.quiet()
+
+        def reached() -> bool:
+            answer = quiet.get(f"/session/{self.uuid}/status")
+            return answer.status == _OK and answer.json["session"]["status"] == wanted
+
+        self._until(reached, f"its status is {wanted}")
 
     def _until(self, look: Callable[[], bool], what: str) -> None:
         until(look, what)
@@ -254,7 +263,7 @@ def main() -> int:
                 cluster.api_url, make_key(cluster, "first-user") or "", Path(folder), lambda line: say(f"  {line}")
             )
             # A Secret reaches its pods a few seconds later.
-            until(lambda: curl.quiet().get("/sessions").status == 200, "the managers know the key")  # noqa: PLR2004
+            until(lambda: curl.quiet().get("/sessions").status == _OK, "the managers know the key")
             measured = walk(FirstUser(curl, Api.from_kubeconfig(cluster.kubeconfig), say))
         except ToolError as error:
             say(f"error: {error}")

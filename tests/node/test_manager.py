@@ -1,0 +1,175 @@
+"""The session manager as pods: what a new user does with curl, and what callers notice when managers end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Self
+
+import pytest
+
+from tests.node.workspaces import PROFILES
+from tests.support.waiting import wait_for
+from tools.curl import Curl
+from tools.firstuser import FirstUser
+from tools.localcluster import LocalCluster
+from tools.localcluster.api import Api
+from tools.localcluster.machine import CGROUP
+from tools.localcluster.managers import MANAGERS, make_key
+
+NAMESPACE: Final = "sessionctl"
+SHORT: Final = {
+    "idle": {"timeout": "5s", "touchInterval": "1s"},
+    "scaling": {"pollingInterval": 2, "cooldownPeriod": 6},
+}
+_OK: Final = 200
+
+
+@pytest.fixture(scope="module")
+def managed(node: LocalCluster) -> Iterator[LocalCluster]:
+    """The node with two managers, which the other files of this folder do without."""
+    values = {"profiles": PROFILES, "config": SHORT}
+    node.install_platform({**values, "manager": {"enabled": True, "replicas": 2}})
+    yield node
+    node.install_platform({"profiles": PROFILES})
+
+
+@pytest.fixture(scope="module")
+def curl(managed: LocalCluster, tmp_path_factory: pytest.TempPathFactory) -> Curl:
+    """curl with a key that the managers know."""
+    key = make_key(managed, "node-tests")
+    assert key
+    found = Curl.with_key(managed.api_url, key, tmp_path_factory.mktemp("curl"), print)
+    wait_for(lambda: all(found.quiet().get("/sessions").status == _OK for _ in range(10)), "both know the key")
+    return found
+
+
+def test_the_five_steps_of_a_new_user(managed: LocalCluster, curl: Curl) -> None:
+    user = FirstUser(curl, Api.from_kubeconfig(managed.kubeconfig), print, "new")
+    user.create()
+    user.wake()
+    user.status("active")
+    user.idle(lambda: wait_for(lambda: not user.workload.pods(), "no pod is left"))
+    user.status("sleeping")
+    user.wake()
+    user.status("active")
+    user.others()
+
+
+def test_a_pod_may_write_to_tmp_only_and_holds_nothing_it_does_not_need(managed: LocalCluster) -> None:
+    for pod in _pods(managed):
+        container = pod["spec"]["containers"][0]
+        assert container["securityContext"]["readOnlyRootFilesystem"]
+        assert {mount["mountPath"] for mount in container["volumeMounts"] if not mount.get("readOnly")} == {"/tmp"}
+    name = _pods(managed)[0]["metadata"]["name"]
+    script = "id -u; touch /x 2>/dev/null || echo read-only; helm version --short >/dev/null && echo helm; env"
+    said = managed.kubectl("-n", NAMESPACE, "exec", name, "--", "sh", "-c", script).splitlines()
+    assert said[:3] == ["65532", "read-only", "helm"]
+    assert not [line for line in said if "PASSWORD" in line.upper()]
+
+
+def test_a_rollout_fails_no_request(managed: LocalCluster, curl: Curl) -> None:
+    before = {pod["metadata"]["uid"] for pod in _pods(managed)}
+    with Callers(curl) as callers:
+        wait_for(lambda: callers.answered() > 20, "calls are made")
+        managed.kubectl("-n", NAMESPACE, "rollout", "restart", MANAGERS)
+        managed.kubectl("-n", NAMESPACE, "rollout", "status", MANAGERS, "--timeout=120s")
+        wait_for(lambda: not before & {pod["metadata"]["uid"] for pod in _pods(managed)}, "the old ones are gone")
+        seen = callers.answered()
+        wait_for(lambda: callers.answered() > seen + 20, "calls go on")
+    assert callers.failed == []
+
+
+def test_one_that_is_killed_is_missed_for_a_moment_only(managed: LocalCluster, curl: Curl) -> None:
+    user = FirstUser(curl, Api.from_kubeconfig(managed.kubeconfig), print, "bob")
+    user.create()
+    victim = _pods(managed)[0]
+    _kill(victim)
+    # The other one answers from the start on; whoever meets the dead one may simply call again.
+    wait_for(lambda: curl.post(f"/session/{user.uuid}/wake").status == 202, "woken by the other")
+    wait_for(lambda: _restarts(managed) == 1, "started again")
+    wait_for(lambda: all(_ready(pod) for pod in _pods(managed)), "both are ready")
+    user.status_reaches("sleeping")
+    curl.delete(f"/session/{user.uuid}?purge=true")
+
+
+def test_with_all_of_them_killed_nothing_is_lost(managed: LocalCluster, curl: Curl) -> None:
+    user = FirstUser(curl, Api.from_kubeconfig(managed.kubeconfig), print, "carol")
+    user.create()
+    user.wake()
+    for pod in _pods(managed):
+        _kill(pod)
+
+    wait_for(lambda: curl.quiet().get(f"/session/{user.uuid}/status").status == _OK, "one is back")
+    # Nobody used it meanwhile, and nobody watched: it sleeps all the same.
+    user.status_reaches("sleeping")
+    user.wake()
+    curl.delete(f"/session/{user.uuid}?purge=true")
+
+
+@dataclass
+class Callers:
+    """Calls one after another from several sides, until the end of the block."""
+
+    curl: Curl
+    failed: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._over = threading.Event()
+        self._counts = [0, 0, 0]
+        self._threads = [threading.Thread(target=self._call, args=(number,)) for number in range(len(self._counts))]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
+
+    def answered(self) -> int:
+        """Count the answers."""
+        return sum(self._counts)
+
+    def _call(self, number: int) -> None:
+        quiet = self.curl.quiet()
+        while not self._over.is_set():
+            answer = quiet.get("/sessions")
+            if answer.status != _OK:
+                self.failed.append(f"{answer.status} {answer.text}")
+            self._counts[number] += 1
+
+
+def _pods(cluster: LocalCluster) -> list[dict[str, Any]]:
+    text = cluster.kubectl("-n", NAMESPACE, "get", "pods", "-l", "app.kubernetes.io/component=manager", "-o", "json")
+    items: list[dict[str, Any]] = json.loads(text)["items"]
+    return items
+
+
+def _ready(pod: dict[str, Any]) -> bool:
+    return any(each["type"] == "Ready" and each["status"] == "True" for each in pod["status"].get("conditions", []))
+
+
+def _restarts(cluster: LocalCluster) -> int:
+    return sum(each["restartCount"] for pod in _pods(cluster) for each in pod["status"]["containerStatuses"])
+
+
+def _kill(pod: dict[str, Any]) -> None:
+    """Kill a manager's process with SIGKILL, from outside its pod."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            groups = (entry / "cgroup").read_text() if entry.name.isdigit() else ""
+            if f"/{CGROUP}/" in groups and pod["metadata"]["uid"] in groups:
+                found.append((int(entry.name), (entry / "cmdline").read_bytes()))
+        except OSError:
+            continue
+    (pid,) = [pid for pid, command in found if b"serve" in command]
+    os.kill(pid, signal.SIGKILL)
