@@ -206,10 +206,12 @@ class AccessStore(Protocol):
         ...
 
     async def get_token_epoch(self, session_id: SessionId) -> int:
-        """Return the number that a session's valid tokens carry.
+        """Return the number that a session's tokens must carry: this one, exactly.
 
-        Larger than that of every token from before a revocation, and from before Redis lost the session's record.
-        Without a record it is a number that no token carries; rebuild the record before a token is issued.
+        It is another one than before any revocation, any delete, and any loss of the record, which may have been the
+        loss of a revocation. Without a record it is another one at every call, so that no token is valid; rebuild the
+        record first. (A Redis that comes back with an older copy of its data forgets later revocations: a token is
+        then valid again, until it expires.)
         """
         ...
 

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+import secrets
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
+from redis.exceptions import BusyLoadingError
 
 from sessionctl.adapters.store import keys
+from sessionctl.adapters.store.redis_store import RedisStore
 from sessionctl.core.identity import parse_session_id
-from sessionctl.errors import StoreError
+from sessionctl.errors import OutcomeUnknownError, StoreError
+from sessionctl.models import EventKind, MessageOutcome, SessionEvent
+from tests.support.redis import RedisServer
 from tests.support.redis_proxy import Loss, script
 from tests.support.sessions import make_workspace
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from pathlib import Path
 
-    from sessionctl.adapters.store.redis_store import RedisStore
-    from tests.support.redis import RedisServer
     from tests.support.redis_proxy import RedisProxy
     from tests.support.table import Table
 
@@ -26,6 +32,9 @@ SESSION = parse_session_id("0b6f3a52-7f64-4a4e-9d2b-5f4a4c1f7a10")
 WORKSPACE = make_workspace(SESSION, replicas=1)
 SLEEPING = make_workspace(SESSION, slept_at=1)
 TOKEN = "restoring:{run_id}:00"
+OWNER = ("default", "alice")
+MINUTE = timedelta(minutes=1)
+EVENT = SessionEvent(SESSION, EventKind.WOKEN, "somebody came")
 
 
 @dataclass(frozen=True)
@@ -74,6 +83,19 @@ async def _closed(store: RedisStore, table: Table) -> None:
     table.admin.delete(keys.EPOCH)
 
 
+async def _revoked(store: RedisStore, table: Table) -> None:
+    await _asleep(store, table)
+    await store.revoke_tokens(SESSION)
+
+
+async def _reserved(store: RedisStore, table: Table) -> None:
+    await store.reserve_session(SESSION, *OWNER, 1)
+
+
+async def _code(store: RedisStore, table: Table) -> None:
+    await store.put_code("secret", SESSION, MINUTE)
+
+
 _HOUR = timedelta(hours=1) / 2
 CASES = {
     "wake": Case("wake", _asleep, lambda store, _: store.wake(SESSION)),
@@ -89,6 +111,20 @@ CASES = {
     "ensure_record": Case("ensure_record", _nothing, lambda store, _: store.ensure_record(WORKSPACE)),
     "bury": Case("bury", _chats, lambda store, _: store.bury(SESSION, "default", "alice", timedelta(days=7))),
     "unbury": Case("unbury", _buried, lambda store, _: store.unbury(SLEEPING)),
+    "append_event": Case("append_event", _asleep, lambda store, _: store.append_event(EVENT)),
+    "append_event_once": Case("append_event", _asleep, lambda store, _: store.append_event(replace(EVENT, once="1"))),
+    "append_event_of_nobody": Case("append_event", _nothing, lambda store, _: store.append_event(EVENT)),
+    "settle_waiting": Case(
+        "settle_waiting", _chats, lambda store, _: store.settle_waiting(SESSION, MessageOutcome.FAILED, "why")
+    ),
+    "remember": Case("remember", _nothing, lambda store, _: store.remember("key", "request", "value", MINUTE)),
+    "put_code": Case("put_code", _nothing, lambda store, _: store.put_code("secret", SESSION, MINUTE)),
+    "take_code": Case("take_code", _code, lambda store, _: store.take_code("secret")),
+    "revoke_tokens": Case("revoke_tokens", _revoked, lambda store, _: store.revoke_tokens(SESSION)),
+    "reserve_session": Case("reserve_session", _nothing, lambda store, _: store.reserve_session(SESSION, *OWNER, 1)),
+    "cancel_reservation": Case(
+        "cancel_reservation", _reserved, lambda store, _: store.cancel_reservation(SESSION, *OWNER)
+    ),
     "restore": Case("restore", _restoring, lambda store, run_id: store.restore(TOKEN.format(run_id=run_id), WORKSPACE)),
 }
 
@@ -169,7 +205,7 @@ async def test_a_redis_that_loses_every_reply_is_an_error(
     for nth in (1, 2, 3):
         proxy.trap(script("wake"), Loss.REPLY, nth=nth)
 
-    with pytest.raises(StoreError, match="does not answer"):
+    with pytest.raises(OutcomeUnknownError, match="does not answer"):
         await shaky.wake(SESSION)
 
     assert table.elements(SESSION) == [b"awake"]
@@ -185,3 +221,87 @@ async def test_a_command_that_never_arrived_is_sent_again(
 
     assert lost.sprung.is_set()
     assert table.elements(SESSION) == [b"awake"]
+
+
+class TestOutcome:
+    """Whether Redis may have done what it was asked for, when no answer came (DESIGN 5, Redis unreachable)."""
+
+    async def test_a_lost_reply_and_then_no_redis_leave_it_open(
+        self, shaky: RedisStore, store: RedisStore, table: Table, proxy: RedisProxy
+    ) -> None:
+        """The last error is that nobody listens; what matters is the first."""
+        await _asleep(store, table)
+        await shaky.get_time()
+        # The first command's reply is lost, and repetitions find nobody to connect to.
+        proxy.trap(script("enqueue"), Loss.REPLY, before=proxy.refuse)
+
+        with pytest.raises(OutcomeUnknownError):
+            await shaky.enqueue(SESSION, "m1", "hello", 100)
+
+        assert len(table.elements(SESSION)) == 2
+
+    async def test_a_redis_that_is_not_there_has_done_nothing(
+        self, store: RedisStore, redis: RedisServer, table: Table
+    ) -> None:
+        await _asleep(store, table)
+        await asyncio.to_thread(redis.kill)
+        try:
+            with pytest.raises(StoreError) as caught:
+                await store.wake(SESSION)
+        finally:
+            redis.start()
+
+        assert caught.type is StoreError
+
+    async def test_one_that_dies_with_connections_open_has_done_nothing(
+        self, shaky: RedisStore, store: RedisStore, table: Table, proxy: RedisProxy
+    ) -> None:
+        await _asleep(store, table)
+        await asyncio.gather(*(shaky.get_time() for _ in range(5)))
+        proxy.refuse()
+        await asyncio.to_thread(proxy.cut)
+
+        with pytest.raises(StoreError) as caught:
+            await shaky.wake(SESSION)
+
+        assert caught.type is StoreError
+
+    async def test_one_that_is_loading_has_done_nothing(self, tmp_path: Path) -> None:
+        """It answers, and its answer is no."""
+        slow = ("--key-load-delay", "20000", "--loading-process-events-interval-bytes", "1024")
+        with RedisServer(tmp_path, slow) as loading:
+            async with RedisStore(loading.endpoint()) as asking:
+                await asking.ensure_record(SLEEPING)
+                for number in range(50):
+                    loading.admin.set(f"key:{number}", secrets.token_hex(1024))
+                # It answers while it loads a snapshot.
+                loading.admin.bgrewriteaof()
+                await until(lambda: not loading.admin.info("persistence")["aof_rewrite_in_progress"], "it is written")
+                await asyncio.to_thread(loading.kill)
+                starting = asyncio.create_task(asyncio.to_thread(loading.start))
+
+                async def refused() -> BaseException | None:
+                    with pytest.raises(StoreError) as caught:
+                        await asking.wake(SESSION)
+                    assert caught.type is StoreError
+                    return caught.value if isinstance(caught.value.__cause__, BusyLoadingError) else None
+
+                await until(refused, "it says that it is loading")
+                await starting
+
+    async def test_a_repetition_that_was_answered_settles_it(self, shaky: RedisStore, proxy: RedisProxy) -> None:
+        proxy.trap(script("remember"), Loss.REPLY)
+
+        assert (await shaky.remember("key", "request", "value", MINUTE)).fresh
+
+    async def test_what_only_reads_is_never_in_doubt(
+        self, shaky: RedisStore, store: RedisStore, table: Table, proxy: RedisProxy
+    ) -> None:
+        await _asleep(store, table)
+        for nth in (1, 2, 3):
+            proxy.trap(script("get_queue"), Loss.REPLY, nth=nth)
+
+        with pytest.raises(StoreError) as caught:
+            await shaky.get_queue(SESSION)
+
+        assert caught.type is StoreError

@@ -103,9 +103,7 @@ class RedisProxy:
     def __exit__(self, *_: object) -> None:
         for hold in self._holds:
             hold.let_go()
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+        self.refuse()
         self._thread.join()
         self.cut()
         for pair in self._pairs:
@@ -131,6 +129,12 @@ class RedisProxy:
         self._holds.append(hold)
         self.trap(matches, nth=nth, before=hold)
         return hold
+
+    def refuse(self) -> None:
+        """Accept no more connections; those that are open stay."""
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
 
     def cut(self) -> None:
         """End every open connection."""

@@ -117,6 +117,7 @@ def connect(endpoint: RedisEndpoint, address: Address | None = None, *, blocking
     from redis.asyncio.connection import Connection, SSLConnection
     from redis.asyncio.retry import Retry
     from redis.backoff import ExponentialBackoff
+    from redis.maint_notifications import MaintNotificationsConfig
 
     host, port = address or (endpoint.host, endpoint.port)
     pool = BlockingConnectionPool(
@@ -133,6 +134,9 @@ def connect(endpoint: RedisEndpoint, address: Address | None = None, *, blocking
         decode_responses=True,
         retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 0 if blocking else RETRIES),
         client_name="sessionctl",
+        # With them, which only Redis's own cloud sends, a connection that the server has closed is not noticed before
+        # it is used, and it is not known what became of what was sent.
+        maint_notifications_config=MaintNotificationsConfig(enabled=False),
     )
     return Redis(connection_pool=pool)
 

@@ -1,5 +1,5 @@
 -- KEYS record. Answers the number that valid tokens carry; without a record the present moment, which none carries.
-local now = integer(now_ms())
+local now = integer(now_us())
 if redis.call('EXISTS', KEYS[1]) == 0 then
   return now
 end

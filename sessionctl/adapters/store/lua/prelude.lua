@@ -1,7 +1,11 @@
 -- Shared by every script. The clock is Redis's own; numbers leave as integers, never in exponent form.
-local function now_ms()
+local function now_us()
   local time = redis.call('TIME')
-  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+  return tonumber(time[1]) * 1000000 + tonumber(time[2])
+end
+
+local function now_ms()
+  return math.floor(now_us() / 1000)
 end
 
 local function integer(number)

@@ -1,8 +1,7 @@
 -- KEYS the limits; ARGV for each its rate a second and its burst. GCRA, in microseconds: each key holds the time at which
 -- its bucket will be full again. Answers 0, or how long to wait; a token of each is taken, or of none. A call repeated
 -- after a lost reply takes one more: that errs on the safe side.
-local time = redis.call('TIME')
-local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
+local now = now_us()
 local wait, full_at = 0, {}
 for position, key in ipairs(KEYS) do
   local interval = 1000000 / tonumber(ARGV[2 * position - 1])
