@@ -6,9 +6,6 @@ local function write_record(keys, uuid, fields, last_active)
     redis.call('HSETNX', keys.record, fields[position], fields[position + 1])
   end
   redis.call('HSETNX', keys.record, 'last_active', last_active)
-  -- What this Redis forgot may include a revocation: tokens from before the record was written are of no use. In
-  -- microseconds, so that no two are the same.
-  redis.call('HSETNX', keys.record, 'token_epoch', integer(now_us()))
   redis.call('SADD', keys.index, uuid)
   for _, key in ipairs(keys.history) do
     redis.call('PERSIST', key)
