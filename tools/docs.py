@@ -1,15 +1,20 @@
-"""`python -m tools.docs [--check]`: write docs/reference/cli.md from the command line's own help."""
+"""`python -m tools.docs [--check]`: write docs/reference/cli.md, metrics.md and openapi.json from the code itself."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from typing import TYPE_CHECKING, Any
 
 import typer.main
 from typer.core import TyperGroup
 
+from sessionctl.adapters.metrics import NoMetrics
+from sessionctl.api.app import build
 from sessionctl.cli.app import app
+from sessionctl.settings import ApiSettings
+from tools import metrics_page
 from tools.pins import ROOT
 
 if TYPE_CHECKING:
@@ -18,6 +23,7 @@ if TYPE_CHECKING:
     from typer._click import Context
 
 PAGE = ROOT / "docs" / "reference" / "cli.md"
+OPENAPI = ROOT / "docs" / "reference" / "openapi.json"
 _WIDTH = 100
 _HEAD = """\
 # The command line
@@ -56,20 +62,25 @@ def _plain(text: str) -> str:
     return "\n".join(line.rstrip() for line in text.splitlines()).strip("\n")
 
 
+def render_api() -> str:
+    """Return the OpenAPI document of the Session API."""
+    return json.dumps(build(ApiSettings(), NoMetrics()).openapi(), indent=2, sort_keys=True) + "\n"
+
+
 def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m tools.docs", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="only say whether the page is current")
+    parser.add_argument("--check", action="store_true", help="only say whether the pages are current")
     arguments = parser.parse_args()
-    text = render()
-    if arguments.check:
-        if PAGE.is_file() and PAGE.read_text() == text:
-            return 0
-        sys.stderr.write(f"error: {PAGE.relative_to(ROOT)} is not current; run: python -m tools.docs\n")
-        return 1
-    PAGE.parent.mkdir(parents=True, exist_ok=True)
-    PAGE.write_text(text)
-    return 0
+    pages = {PAGE: render(), metrics_page.PAGE: metrics_page.render(), OPENAPI: render_api()}
+    stale = [page for page, text in pages.items() if not page.is_file() or page.read_text() != text]
+    for page in stale:
+        if arguments.check:
+            sys.stderr.write(f"error: {page.relative_to(ROOT)} is not current; run: python -m tools.docs\n")
+        else:
+            page.parent.mkdir(parents=True, exist_ok=True)
+            page.write_text(pages[page])
+    return 1 if arguments.check and stale else 0
 
 
 if __name__ == "__main__":

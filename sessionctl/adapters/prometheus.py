@@ -5,7 +5,7 @@ A module of its own, so that commands, which nobody measures, do not load the li
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -15,9 +15,11 @@ from prometheus_client.registry import Collector
 from sessionctl.models import Dependency, EventKind, Loop, SessionStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from sessionctl.ports import Clock
+
+Made = TypeVar("Made")
 
 _START_SECONDS: Final = (0.25, 0.5, 1, 2, 3, 5, 8, 13, 20, 30, 60, 120, 300, 600)
 _HELM_SECONDS: Final = (0.1, 0.2, 0.3, 0.5, 0.75, 1, 2, 5, 10, 30, 60)
@@ -29,6 +31,16 @@ _MOST_ROUTES: Final = 64
 _OTHER: Final = "other"
 _WAITING: Final = frozenset({Loop.GUARD})
 """Loops whose pass waits for something to happen: neither its length nor its age says anything."""
+LABEL_VALUES: Final[Mapping[str, Sequence[str]]] = {
+    "kind": tuple(EventKind),
+    "verb": (*sorted(_VERBS), _OTHER),
+    "failed": ("false", "true"),
+    "loop": tuple(loop for loop in Loop if loop not in _WAITING),
+    "dependency": tuple(Dependency),
+    "status": tuple(SessionStatus),
+    "method": (*sorted(_METHODS), _OTHER),
+}
+"""What labels can be, but for ``route`` and the ``status`` of requests."""
 
 
 class _LoopAges(Collector):
@@ -61,64 +73,59 @@ class PrometheusMetrics:
     """Counts and measures of one process."""
 
     def __init__(self, clock: Clock) -> None:
-        self.registry = registry = CollectorRegistry()
-        self._events = Counter(
+        self.registry = CollectorRegistry()
+        self.labels: dict[str, Sequence[str]] = {"sessionctl_loop_age_seconds": ("loop",)}
+        """Of each family, by its name."""
+        self._events = self._made(
+            Counter,
             "sessionctl_session_events",
             "What happened to sessions, by kind of event; each is counted by the manager that recorded it.",
-            ["kind"],
-            registry=registry,
+            "kind",
         )
-        self._starts = Histogram(
+        self._starts = self._made(
+            Histogram,
             "sessionctl_start_seconds",
             "From the wake to the ready pod, by the clock of Redis.",
             buckets=_START_SECONDS,
-            registry=registry,
         )
-        self._helm = Histogram(
-            "sessionctl_helm_seconds",
-            "Runs of Helm.",
-            ["verb", "failed"],
-            buckets=_HELM_SECONDS,
-            registry=registry,
+        self._helm = self._made(
+            Histogram, "sessionctl_helm_seconds", "Runs of Helm.", "verb", "failed", buckets=_HELM_SECONDS
         )
-        self._loops = Histogram(
+        self._loops = self._made(
+            Histogram,
             "sessionctl_loop_seconds",
             "Passes of the background loops.",
-            ["loop", "failed"],
+            "loop",
+            "failed",
             buckets=_LOOP_SECONDS,
-            registry=registry,
         )
         self._ages = _LoopAges(clock)
-        registry.register(self._ages)
-        self._health = Gauge(
+        self.registry.register(self._ages)
+        self._health = self._made(
+            Gauge,
             "sessionctl_dependency_up",
-            "Whether something the manager needs answers: 1 or 0.",
-            ["dependency"],
-            registry=registry,
+            "Whether something the manager needs answers: 1 or 0; 0 until it was asked.",
+            "dependency",
         )
-        self._sessions = Gauge(
-            "sessionctl_sessions",
-            "Sessions by status; every manager tells of all.",
-            ["status"],
-            registry=registry,
+        self._sessions = self._made(
+            Gauge, "sessionctl_sessions", "Sessions by status; every manager tells of all.", "status"
         )
-        self._waiting = Gauge(
+        self._waiting = self._made(
+            Gauge,
             "sessionctl_messages_waiting",
             "Chats and other demand in the lists of awake sessions; every manager tells of all.",
-            registry=registry,
         )
-        self._requests = Histogram(
+        self._requests_total = self._made(
+            Counter, "sessionctl_http_requests", "Requests of the Session API.", "method", "route", "status"
+        )
+        self._requests = self._made(
+            Histogram,
             "sessionctl_http_request_seconds",
-            "Requests of the Session API, by the template of their route.",
-            ["method", "route", "status"],
+            "Requests of the Session API, from their head to the end of the answer.",
+            "method",
+            "route",
+            "status",
             buckets=_REQUEST_SECONDS,
-            registry=registry,
-        )
-        self._requests_total = Counter(
-            "sessionctl_http_requests",
-            "Requests of the Session API, by the template of their route.",
-            ["method", "route", "status"],
-            registry=registry,
         )
         self._routes: set[str] = set()
         # A series that appears with its first value has no rate before its second: alerts would miss the first.
@@ -126,6 +133,10 @@ class PrometheusMetrics:
             self._events.labels(kind)
         for dependency in Dependency:
             self._health.labels(dependency)
+
+    def _made(self, make: Callable[..., Made], name: str, text: str, *labels: str, **options: object) -> Made:
+        self.labels[name] = labels
+        return make(name, text, labels, registry=self.registry, **options)
 
     def count(self, kind: EventKind) -> None:
         """See ``ports.Metrics``."""

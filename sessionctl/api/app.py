@@ -42,7 +42,13 @@ def create_app(services: Services) -> SessionApi:
 
 def build(settings: ApiSettings, metrics: Metrics) -> SessionApi:
     """Return the application without anything behind it: enough for its document."""
-    app = SessionApi(title="sessionctl", version=__version__, redoc_url=None, redirect_slashes=False)
+    app = SessionApi(
+        title="sessionctl",
+        version=__version__,
+        redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
+        redirect_slashes=False,
+    )
     for part in (sessions, demand, reading, events, access, health):
         app.router.routes.extend(part.router.routes)
     problems.install(app)

@@ -9,6 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from sessionctl import __version__
 from sessionctl.api.guard import SCOPE
 from sessionctl.api.problems import PROBLEM_JSON
+from sessionctl.labels import SESSION_ID
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -51,7 +52,7 @@ def _complete(path: str, operation: dict[str, Any]) -> None:
         operation["security"] = [{name: []} for name in schemes]
     for parameter in operation.get("parameters", []):
         if parameter["name"] == "uuid":
-            parameter["schema"] = {"type": "string", "format": "uuid"}
+            parameter["schema"] = {"type": "string", "pattern": f"^{SESSION_ID.pattern}$"}
     for status, answer in operation["responses"].items():
         content = answer.get("content", {}).get("application/json", {})
         if content.get("schema", {}).get("$ref") == _PROBLEM:

@@ -54,8 +54,8 @@ async def run(factory: Factory, address: Address, key_directory: str, drain: tim
     await keeper.load()
     factory = factory.for_manager()
     metrics = factory.metrics
-    services = await assemble(factory, ring, metrics, life)
     manager = await factory.create_manager()
+    services = await assemble(factory, ring, metrics, life, manager.answers)
     server = _Server(_configuration(create_app(services)))
     with _listen(address) as listener:
         port = listener.getsockname()[1]

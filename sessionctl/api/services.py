@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sessionctl.core.sessions import SessionService
     from sessionctl.core.tokens import TokenService
     from sessionctl.core.views import ViewService
+    from sessionctl.core.why import Answers, WhyService
     from sessionctl.factory import Factory
     from sessionctl.ports import Clock, ClusterView, Metrics, Store
     from sessionctl.settings import Settings
@@ -52,6 +53,7 @@ class Services:
     metrics: Metrics
     demand: DemandService
     views: ViewService
+    whys: WhyService
     open_sessions: Callable[[], Awaitable[SessionService]]
     """Create, delete and restore, with the profiles of this moment."""
     gatekeeper: Gatekeeper
@@ -70,11 +72,17 @@ class Services:
             yield await self.open_sessions()
 
 
-async def assemble(factory: Factory, keys: KeyRing, metrics: Metrics, life: Life) -> Services:
-    """Put the services together; reads the platform key. Raises ConfigurationError and ClusterError."""
+async def assemble(
+    factory: Factory, keys: KeyRing, metrics: Metrics, life: Life, told: Answers | None = None
+) -> Services:
+    """Put the services together; reads the platform key. Raises ConfigurationError and ClusterError.
+
+    ``told`` knows what agents said last; without it they are asked when somebody asks why.
+    """
     settings, store = factory.settings, factory.store
     tokens = await factory.create_token_service()
     throttle = Throttle(store, factory.clock, settings.api)
+    views = factory.create_view_service(factory.mirror)
     return Services(
         settings=settings,
         clock=factory.clock,
@@ -82,7 +90,8 @@ async def assemble(factory: Factory, keys: KeyRing, metrics: Metrics, life: Life
         store=store,
         metrics=metrics,
         demand=factory.demand,
-        views=factory.create_view_service(factory.mirror),
+        views=views,
+        whys=await factory.create_why_service(views, told),
         open_sessions=factory.create_session_service,
         gatekeeper=Gatekeeper(keys, tokens, Tenancy(factory.mirror, store), throttle),
         throttle=throttle,

@@ -101,8 +101,10 @@ class Gatekeeper:
         owner = await self._tenancy.find_owner(session_id) if mine else None
         if owner is not None and owner.tenant != caller.tenant:
             owner = None
-        await self._throttle.take(caller, owner.user_id if owner else None, scope)
-        if caller.session_id is None or mine:
+        allowed = scope in caller.scopes
+        # Who may not do it does not use up what its user may do.
+        await self._throttle.take(caller, owner.user_id if owner and allowed else None, scope)
+        if mine:
             self._require(caller, scope, of_session=True)
         if owner is None:
             raise unknown_session(session_id)

@@ -30,6 +30,7 @@ class Census:
         workspaces = await self._view.list_workspaces()
         volumes = {volume.session_id: volume for volume in await self._view.list_volumes()}
         counts = Counter(derive(w, volumes.get(w.session_id), None)[0] for w in workspaces)
+        counts[SessionStatus.DELETED] = len(volumes.keys() - {w.session_id for w in workspaces})
         lengths = await self._store.get_lengths([w.session_id for w in workspaces if w.replicas])
         # Beside the entry that keeps it awake, whatever is in a list waits.
         waiting = sum(max(0, length - 1) for length in lengths)

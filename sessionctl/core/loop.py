@@ -13,7 +13,6 @@ from sessionctl.models import Loop
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sessionctl.core.asking import Answered
     from sessionctl.core.gate import Gate
     from sessionctl.core.guard import WatchGuard
     from sessionctl.core.mirror import Mirror
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from sessionctl.core.scalers import ScalerKeeper
     from sessionctl.core.starts import StartKeeper
     from sessionctl.core.sweeper import Sweeper
+    from sessionctl.core.why import Answers
     from sessionctl.models import SessionId, Workspace
     from sessionctl.ports import Cluster
     from sessionctl.settings import SweepSettings
@@ -66,6 +66,11 @@ class SweepLoop:
         self._rounds = rounds
         self._settings = settings
 
+    @property
+    def answers(self) -> Answers:
+        """Who knows what agents said last."""
+        return self._sweeper
+
     async def once(self) -> SweepOnce:
         """Make one pass on the cluster as it is now, not on the mirror; raises StoreError and ClusterError."""
         gate_open = await self._gate.check()
@@ -89,10 +94,6 @@ class SweepLoop:
                 group.create_task(self._sweep())
         finally:
             await self._sweeper.close()
-
-    async def last_answer(self, workspace: Workspace) -> Answered | None:
-        """See ``core.why.Answers``: what the sweeper was told."""
-        return await self._sweeper.last_answer(workspace)
 
     async def _watch_over(self) -> None:
         changes = self._mirror.follow_changes()

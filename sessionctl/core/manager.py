@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sessionctl.core.readiness import ReadyWatch
     from sessionctl.core.reconcile import Reconciler
     from sessionctl.core.rounds import Rounds
+    from sessionctl.core.why import Answers
     from sessionctl.models import SessionId
     from sessionctl.ports import Clock
     from sessionctl.settings import ReconcileSettings
@@ -59,6 +60,11 @@ class Manager:
         self._settings = settings
         self._told: dict[SessionId, tuple[Repair, str]] = {}
         mirror.listen(ready.see)
+
+    @property
+    def answers(self) -> Answers:
+        """Who knows what agents said last, so that nobody has to ask them again."""
+        return self._sweep.answers
 
     async def run(self) -> None:
         """Run until cancelled."""

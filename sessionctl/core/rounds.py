@@ -31,6 +31,9 @@ class Rounds:
         """Run ``work`` until this task is cancelled, ``pause`` seconds apart; ``retry`` seconds after a failure."""
         while True:
             failed = not await self._once(loop, work)
+            if _is_ending():
+                # asyncio.wait_for, which the client of Redis uses, may swallow a cancellation (before Python 3.12).
+                raise asyncio.CancelledError
             await self.clock.sleep(retry if failed and retry is not None else pause)
 
     async def _once(self, loop: Loop, work: Callable[[], Awaitable[object]]) -> bool:

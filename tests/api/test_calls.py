@@ -58,11 +58,19 @@ async def test_the_life_of_a_session(api: Api) -> None:
 
     await until(is_active, "the session is active")
 
+    why = (await api.get(f"/session/{uuid}/why")).json()
+    assert (why["status"], why["awake"], why["limits"]) == ("active", True, [])
+    (holder,) = why["held_by"]
+    assert (holder["kind"], holder["until"]) == ("recent", why["sleeps_at"])
+
     slept = await api.post(f"/session/{uuid}/sleep")
     assert (slept.status_code, slept.json()) == (200, {"uuid": uuid, "action": "sleep", "status": "sleeping"})
 
     gone = await api.delete(f"/session/{uuid}")
     assert (gone.status_code, gone.json()) == (202, {"uuid": uuid, "action": "delete", "status": "deleted"})
+    why = (await api.get(f"/session/{uuid}/why")).json()
+    assert (why["awake"], why["held_by"], why["sleeps_at"]) == (False, [], None)
+    assert why["deleted_for_good_at"] is not None
     deleted = (await api.get("/sessions", params={"status": "deleted", "user_id": "bob"})).json()["sessions"]
     assert uuid in {row["uuid"] for row in deleted}
     assert (await api.post(f"/session/{uuid}/wake")).status_code == 409

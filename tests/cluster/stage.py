@@ -98,6 +98,11 @@ class Stage:
         made = await service.create(NewSession(user_id=user_id, tenant="default", profile="default"))
         return made.session_id
 
+    async def purge(self, *sessions: SessionId) -> None:
+        """Delete sessions and their volumes."""
+        service = await self.factory.create_session_service()
+        await asyncio.gather(*(service.delete(session, purge=True) for session in sessions))
+
     async def find(self, session: SessionId) -> Workspace:
         """Read a session's Deployment."""
         found = await self.factory.cluster.find_workspace(session)
@@ -226,9 +231,10 @@ class Stage:
         hooked = self.hooked(hooks)
         return Gate(hooked.cluster, hooked.store, hooked.journal, hooked.metrics)
 
-    def guard(self) -> WatchGuard:
-        """Return the real watch guard."""
-        return WatchGuard(self.factory.store, self.factory.demand)
+    def guard(self, hooks: Hooks | None = None) -> WatchGuard:
+        """Return the real watch guard, perhaps with hooks around what it calls."""
+        factory = self.hooked(hooks) if hooks else self.factory
+        return WatchGuard(factory.store, factory.demand)
 
     def start_sweeping(self, **environment: str) -> None:
         """Run `sweep --loop` in a process of its own."""

@@ -18,8 +18,9 @@ from sessionctl.adapters.metrics import NoMetrics
 from sessionctl.core.identity import new_session_id
 from sessionctl.core.mirror import Mirror
 from sessionctl.core.views import ViewService
-from sessionctl.errors import ClusterError, UnavailableError
-from sessionctl.models import SessionStatus
+from sessionctl.core.why import WhyService
+from sessionctl.errors import ClusterError, NotFoundError, UnavailableError
+from sessionctl.models import HolderKind, SessionStatus
 from tests.cluster.stage import READY_DELAY
 from tests.support.api_proxy import ApiProxy, listing, watching
 from tests.support.waiting import until
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
-    from sessionctl.models import SessionId
+    from sessionctl.models import SessionId, Workspace
     from sessionctl.ports import ClusterView
     from tests.cluster.stage import Stage
     from tests.support.api_proxy import Request
@@ -37,6 +38,13 @@ DEPLOYMENTS: Final = "/deployments"
 KINDS: Final = (DEPLOYMENTS, "/persistentvolumeclaims", "/pods", "/events")
 EVENTS: Final = "/api/v1/namespaces/sessions/events"
 INTERRUPTED: Final = "is interrupted"
+
+
+class Nobody:
+    """Has asked no agent."""
+
+    async def last_answer(self, workspace: Workspace) -> None:
+        assert workspace.ready_replicas
 
 
 @pytest.fixture(scope="module")
@@ -199,15 +207,50 @@ async def test_nothing_is_asked_once_it_has_seen_everything(stage: Stage, watche
         store=stage.factory.store,
         settings=stage.factory.settings.sessions,
     )
+    whys = WhyService(
+        views=views,
+        store=stage.factory.store,
+        answers=Nobody(),
+        clock=stage.factory.clock,
+        settings=stage.factory.settings,
+    )
     before = len(watched.proxy.reads)
 
     shown = [await views.get_status(session) for session in (stuck, *stage.fleet)]
     page = await views.list_sessions(tenant="default", limit=10)
+    asleep, starting = await whys.explain(stage.fleet[0]), await whys.explain(stuck)
 
     assert (len(watched.proxy.reads), watched.proxy.writes) == (before, [])
     assert shown[0].status is SessionStatus.WAKING
     assert len(page.sessions) == 10
     assert page.cursor
+    assert (asleep.awake, asleep.held_by, asleep.sleeps_at) == (False, (), None)
+    (holder,) = starting.held_by
+    assert (holder.kind, holder.detail) == (HolderKind.STARTING, starting.reason)
+    assert starting.sleeps_at == holder.until
+
+
+async def test_what_another_manager_has_just_made_is_asked_for(stage: Stage, watched: Watched) -> None:
+    """Whoever made it has its answer already, and may come to this manager next."""
+    watched.proxy.edit_watch = lambda _, __: b""
+    made = await stage.create()
+    views = ViewService(
+        view=watched.mirror,
+        live=watched.cluster,
+        store=stage.factory.store,
+        settings=stage.factory.settings.sessions,
+    )
+    assert await watched.replicas(made) is None
+    assert (await views.get_status(made)).status is SessionStatus.CREATED
+    with pytest.raises(NotFoundError):
+        await views.get_status(new_session_id())
+    watched.proxy.away = True
+    watched.proxy.cut()
+    await until(lambda: watched.mirror.stale_for() is not None, "the mirror knows that it misses things")
+    with pytest.raises(UnavailableError):
+        await views.get_status(new_session_id())
+    with pytest.raises(ClusterError):
+        await views.get_status(made)
 
 
 async def test_before_it_has_seen_anything_it_says_so(unstarted: KubernetesCluster) -> None:
@@ -248,8 +291,8 @@ class TestInterruptions:
         lists = watched.lists(DEPLOYMENTS)
         watched.proxy.edit_watch = expire
         await stage.factory.demand.sleep(session)
+        await until(lambda: watched.lists(DEPLOYMENTS) == lists + 1, "another list")
         await watched.shows(session, 0)
-        assert watched.lists(DEPLOYMENTS) == lists + 1
         assert INTERRUPTED not in caplog.text
 
     async def test_a_watch_that_ends_goes_on_from_where_the_last_bookmark_was(

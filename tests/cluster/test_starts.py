@@ -12,7 +12,7 @@ import pytest
 
 from sessionctl.core.starts import start_age
 from sessionctl.errors import DeadlineExceededError, ForbiddenError
-from sessionctl.models import SessionStatus
+from sessionctl.models import EventKind, MessageOutcome, SessionStatus
 from tests.cluster.stage import AWAKE, READY_DELAY
 from tests.support.between import Hooks
 from tests.support.waiting import until
@@ -228,15 +228,92 @@ async def test_nothing_is_given_up_while_the_gate_is_closed(stage: Stage, sessio
     assert stage.table.elements(session) == AWAKE
 
 
-async def test_a_session_with_a_waiting_chat_is_left_as_it_is(stage: Stage, session: SessionId, hooks: Hooks) -> None:
-    await stage.factory.store.enqueue(session, "message-1", "hello", 100)
-    before = stage.table.elements(session)
+class TestWaitingChats:
+    @pytest.fixture
+    async def chats(self, stage: Stage, session: SessionId) -> list[str]:
+        """Two messages that wait for a start that takes too long."""
+        ids = ["message-1", "message-2"]
+        for message_id in ids:
+            await stage.factory.store.enqueue(session, message_id, "hello", 100)
+        return ids
 
-    report = await stage.start_keeper(hooks, AT_ONCE).tick([await stage.find(session)])
+    async def ends(self, stage: Stage, session: SessionId) -> list[tuple[str, MessageOutcome | None, str]]:
+        found = await stage.events(session)
+        return [(e.message_id, e.outcome, e.detail) for e in found if e.kind is EventKind.MESSAGE_ENDED]
 
-    assert (report.failed, report.kept) == ((), (session,))
-    assert hooks.calls["sleep_workspace"] == 0
-    assert stage.table.elements(session) == before
+    async def test_they_fail_with_the_reason_and_the_start_is_given_up(
+        self, stage: Stage, session: SessionId, chats: list[str], hooks: Hooks
+    ) -> None:
+        report = await stage.start_keeper(hooks, AT_ONCE).tick([await stage.find(session)])
+
+        assert report.failed == (session,)
+        assert await stage.is_asleep(session)
+        assert stage.table.elements(session) == []
+        assert await self.ends(stage, session) == [(chat, MessageOutcome.FAILED, SET_UP) for chat in chats]
+        (failure,) = [e for e in await stage.events(session) if e.kind is EventKind.START_FAILED]
+        assert (failure.detail, stage.metrics.counts[EventKind.START_FAILED]) == (SET_UP, 1)
+        why = await (await stage.factory.create_why_service()).explain(session)
+        assert (why.status, why.reason) == (SessionStatus.FAILED, SET_UP)
+        assert any(SET_UP in line for line in why.limits)
+
+    @pytest.mark.parametrize("step", ["settle_waiting", "give_up", "sleep_workspace"])
+    async def test_two_keepers_at_once_end_each_of_them_once(
+        self, stage: Stage, session: SessionId, chats: list[str], hooks: Hooks, step: str
+    ) -> None:
+        async def other_ticks() -> None:
+            await stage.start_keeper(Hooks(), AT_ONCE).tick([await stage.find(session)])
+
+        hooks.before(step, other_ticks)
+
+        await stage.start_keeper(hooks, AT_ONCE).tick([await stage.find(session)])
+
+        assert [chat for chat, _, _ in await self.ends(stage, session)] == chats
+        assert (await stage.history(session)).count(EventKind.START_FAILED) == 1
+        assert await stage.is_asleep(session)
+
+    async def test_one_for_the_next_start_is_left_alone_by_a_keeper_that_is_late(
+        self, stage: Stage, session: SessionId, chats: list[str], hooks: Hooks
+    ) -> None:
+        """It judged the first start; the other keeper gave it up, and somebody wrote again."""
+        await overdue(stage, session)
+
+        async def next_start() -> None:
+            await stage.start_keeper(Hooks(), AT_ONCE).tick([await stage.find(session)])
+            await stage.factory.demand.enqueue(session, "message-3", "again", 100)
+
+        hooks.before("settle_waiting", next_start)
+
+        report = await stage.start_keeper(hooks, SHORT).tick([await stage.find(session)])
+
+        assert report.failed == ()
+        assert [chat for chat, _, _ in await self.ends(stage, session)] == chats
+        assert [chat.message_id for chat in await stage.factory.store.list_waiting(session)] == ["message-3"]
+        assert await stage.is_awake(session)
+
+    async def test_while_the_gate_is_closed_they_wait(
+        self, stage: Stage, session: SessionId, chats: list[str], hooks: Hooks
+    ) -> None:
+        async def close() -> None:
+            stage.table.admin.set("epoch", "of another run")
+
+        hooks.before("settle_waiting", close)
+
+        await stage.start_keeper(hooks, AT_ONCE).tick([await stage.find(session)])
+
+        assert await self.ends(stage, session) == []
+        assert await stage.is_awake(session)
+
+    async def test_a_keeper_that_died_after_their_end_is_followed(
+        self, stage: Stage, session: SessionId, chats: list[str], hooks: Hooks
+    ) -> None:
+        died = stage.sweep_dying("after", "settle_waiting", SESSIONCTL_SESSIONS__START_TIMEOUT="1ms")
+        assert died == DIED_BY_SIGKILL
+        assert await stage.is_awake(session)
+
+        report = await stage.start_keeper(hooks, AT_ONCE).tick([await stage.find(session)])
+
+        assert report.failed == (session,)
+        assert [chat for chat, _, _ in await self.ends(stage, session)] == chats
 
 
 async def test_a_session_woken_by_keda_has_the_whole_time(stage: Stage, asleep: SessionId, hooks: Hooks) -> None:
@@ -283,6 +360,15 @@ class TestAgentThatAnsweredOnce:
         report = await stage.start_keeper(hooks, AT_ONCE, idle=idle).tick([await stage.find(silent)])
 
         assert report.failed == (silent,)
+
+    async def test_its_message_may_have_been_at_work(self, stage: Stage, silent: SessionId, hooks: Hooks) -> None:
+        await stage.factory.store.enqueue(silent, "message-1", "hello", 100)
+        idle = replace(stage.factory.settings.idle, unknown_limit=timedelta())
+
+        await stage.start_keeper(hooks, AT_ONCE, idle=idle).tick([await stage.find(silent)])
+
+        (end,) = [event for event in await stage.events(silent) if event.kind is EventKind.MESSAGE_ENDED]
+        assert end.outcome is MessageOutcome.INTERRUPTED
 
 
 class TestIdleness:

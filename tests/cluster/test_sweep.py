@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from sessionctl.errors import ClusterError, ConflictError, StoreError
-from sessionctl.models import Activity
+from sessionctl.models import Activity, EventKind
 from sessionctl.testing.probe import ScriptedProbe
 from tests.cluster.stage import AWAKE, HOUR_MS
 from tests.support.between import Hooks
@@ -40,6 +40,8 @@ async def test_an_idle_session_is_put_to_sleep(stage: Stage, session: SessionId,
     assert report.slept == (session,)
     assert await stage.is_asleep(session)
     assert stage.table.elements(session) == []
+    assert await stage.history(session) == [EventKind.WOKEN, EventKind.SLEPT]
+    assert stage.metrics.counts == {EventKind.SLEPT: 1}
 
 
 async def test_a_session_in_use_is_not_asked_nor_released(stage: Stage, session: SessionId, hooks: Hooks) -> None:
@@ -127,6 +129,7 @@ async def test_a_push_from_outside_just_before_the_release_is_adopted(
     adopting, next_one = await stage.tick(sweeper, session), await stage.tick(sweeper, session)
 
     assert (adopting.adopted, next_one.slept) == ((session,), ())
+    assert await stage.history(session) == [EventKind.WOKEN, EventKind.ADOPTED]
     assert stage.table.elements(session) == AWAKE
     assert await stage.is_awake(session)
 
@@ -143,8 +146,12 @@ async def test_a_push_between_release_and_patch_survives_for_keda(
     await stage.tick(stage.sweeper(hooks), session)
     assert await stage.is_asleep(session)
 
-    assert await stage.guard().check([await stage.find(session)]) == [session]
+    asleep = await stage.find(session)
+    guards = [stage.guard(hooks) for _ in range(2)]
+    assert [await guard.check([asleep]) for guard in guards] == [[session], [session]]
 
+    assert (await stage.history(session)).count(EventKind.GUARD_WOKEN) == 1
+    assert stage.metrics.counts[EventKind.GUARD_WOKEN] == 1
     assert await stage.is_awake(session)
     assert stage.table.elements(session) == AWAKE
 
@@ -213,6 +220,7 @@ async def test_two_sweepers_at_once_put_it_to_sleep_once(stage: Stage, session: 
 
     assert report.refused == (session,)
     assert await stage.is_asleep(session)
+    assert (await stage.history(session)).count(EventKind.SLEPT) == 1
 
 
 async def test_redis_away_in_the_middle_leaves_every_pod(stage: Stage, session: SessionId, hooks: Hooks) -> None:
@@ -222,10 +230,48 @@ async def test_redis_away_in_the_middle_leaves_every_pod(stage: Stage, session: 
     sweeper = stage.sweeper(hooks)
     hooks.before("release", kill)
 
+    assert (await stage.tick(sweeper, session)).refused == (session,)
+
     with pytest.raises(StoreError):
         await stage.tick(sweeper, session)
-
     assert await stage.is_awake(session)
+
+
+@pytest.mark.parametrize("error", [StoreError("of this one"), RuntimeError("a mistake of ours")])
+async def test_what_is_wrong_with_one_session_keeps_no_other_awake(
+    stage: Stage, session: SessionId, hooks: Hooks, error: Exception
+) -> None:
+    other = stage.fleet[1]
+    await stage.wake(other)
+    stage.make_idle(other)
+
+    async def fail() -> None:
+        raise error
+
+    hooks.before("release", fail)
+
+    report = await stage.tick(stage.sweeper(hooks), session, other)
+
+    assert (len(report.slept), len(report.refused)) == (1, 1)
+    assert {*report.slept, *report.refused} == {session, other}
+
+
+async def test_a_sleep_that_is_refused_again_and_again_is_told(stage: Stage, session: SessionId, hooks: Hooks) -> None:
+    async def fail() -> None:
+        raise ClusterError("timeout")
+
+    sweeper = stage.sweeper(hooks)
+    for nth in range(1, 6):
+        hooks.before("sleep_workspace", fail, nth=nth)
+
+    for _ in range(3):
+        await stage.tick(sweeper, session)
+    assert stage.metrics.counts == {}
+    for _ in range(2):
+        await stage.tick(sweeper, session)
+
+    assert await stage.history(session) == [EventKind.WOKEN, EventKind.SLEEP_REFUSED]
+    assert stage.metrics.counts == {EventKind.SLEEP_REFUSED: 1}
 
 
 class TestAgent:

@@ -12,6 +12,7 @@ import pytest
 
 from sessionctl.adapters.clock import SystemClock
 from sessionctl.adapters.metrics import NoMetrics
+from sessionctl.core.asking import Answered
 from sessionctl.core.demand import DemandService
 from sessionctl.core.journal import Journal
 from sessionctl.core.loop import SweepLoop
@@ -27,7 +28,7 @@ from sessionctl.testing.probe import ScriptedProbe
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, AsyncIterator
 
     from sessionctl.adapters.store.redis_store import RedisStore
     from sessionctl.ports import Cluster
@@ -82,7 +83,7 @@ class Room:
         self.probe = ScriptedProbe(Activity())
         self.table = table
         cluster = cast("Cluster", self.bed)
-        journal = Journal(store, CountingMetrics())
+        self.journal = journal = Journal(store, CountingMetrics())
         self.sweeper = Sweeper(
             cluster=cluster,
             store=store,
@@ -104,13 +105,16 @@ class Room:
 
 
 @pytest.fixture
-async def room(store: RedisStore, table: Table) -> Room:
+async def room(store: RedisStore, table: Table) -> AsyncIterator[Room]:
     for session_id in (SESSION, OTHER):
         await store.ensure_record(workspace(session_id))
         await store.wake(session_id)
         # Wakes soon after a release are told apart; these are long after.
         table.age(session_id, "released_at", HOUR_MS)
-    return Room(store, table)
+    room = Room(store, table)
+    yield room
+    # What it noted last is written before its store is closed.
+    await room.journal.close()
 
 
 class TestBeforeItIsTime:
@@ -195,7 +199,7 @@ class TestWhenItIsTime:
         room.last_active(HOUR_MS + 1000)
         await room.tick()
         assert room.bed.slept == [SESSION]
-        assert "put to sleep: the agent has not answered for longer" in caplog.text
+        assert "put to sleep: its agent has not answered for idle.unknownLimit" in caplog.text
 
     async def test_silence_that_ends_is_told_and_the_next_one_again(
         self, room: Room, caplog: pytest.LogCaptureFixture
@@ -215,6 +219,28 @@ class TestWhenItIsTime:
         room.last_active(HALF_MS + 5000)
         await room.tick()
         assert (room.probe.asked, caplog.records) == ([SESSION], [])
+
+
+class TestWhatIsRemembered:
+    async def test_the_last_answer_with_its_age_and_silence_too(self, room: Room) -> None:
+        assert await room.sweeper.last_answer(workspace()) is None
+        room.probe.answers[SESSION] = Activity(hold=timedelta(hours=1))
+        room.last_active(RELEASE_MS + 1000)
+        await room.tick()
+        await room.clock.sleep(30)
+        expected = Answered(Activity(hold=timedelta(hours=1)), timedelta(seconds=30))
+        assert await room.sweeper.last_answer(workspace()) == expected
+        room.probe.answers[SESSION] = None
+        room.last_active(RELEASE_MS + 1000)
+        await room.tick()
+        assert await room.sweeper.last_answer(workspace()) == Answered(None, timedelta())
+        assert room.probe.asked == [SESSION, SESSION]
+
+    async def test_nothing_of_one_that_sleeps(self, room: Room) -> None:
+        room.last_active(RELEASE_MS + 1000)
+        await room.tick()
+        await room.sweeper.tick([workspace(replicas=0)])
+        assert await room.sweeper.last_answer(workspace()) is None
 
 
 class Slow(ScriptedProbe):
@@ -244,7 +270,8 @@ class TestSlowAgent:
         room.last_active(RELEASE_MS + 1000, OTHER)
         await room.clock.sleep(60)
         await room.tick(patience=0.05)
-        assert (slow.asked, room.bed.slept) == ([SESSION, OTHER], [OTHER])
+        await until(lambda: room.bed.slept == [OTHER], "the other one sleeps")
+        assert slow.asked == [SESSION, OTHER]
         slow.let.set()
         await room.tick(patience=5)
         assert room.bed.slept == [OTHER, SESSION]

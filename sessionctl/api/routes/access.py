@@ -23,6 +23,9 @@ TOKEN_SCOPES = frozenset({Scope.READ, Scope.WRITE})
 async def grant(services: Given, who: Who, session_id: Session, response: Response) -> Access:
     """Make a one-time address of the session's editor, and a token for this session alone."""
     settings = services.settings
+    if await services.store.get_record(session_id) is None:
+        # Deleted, or forgotten by Redis: tokens are valid for as long as there is a record.
+        await services.demand.rebuild_record(session_id)
     token = await services.tokens.issue(session_id, who.caller.tenant, TOKEN_SCOPES & who.caller.scopes)
     code = secrets.token_urlsafe(32)
     await services.store.put_code(code, session_id, settings.api.code_lifetime)

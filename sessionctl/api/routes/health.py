@@ -9,9 +9,9 @@ from typing import Annotated, Final, Literal
 
 from fastapi import APIRouter, Query, Response
 
-from sessionctl.api.guard import Given
+from sessionctl.api.guard import Given, answers
 from sessionctl.api.services import Services
-from sessionctl.errors import SessionctlError
+from sessionctl.errors import InvalidRequestError, SessionctlError
 from sessionctl.models import Dependency, SessionId
 from sessionctl.wire import Health
 
@@ -30,7 +30,7 @@ async def healthz() -> Response:
 @router.get(
     "/readyz",
     response_model_exclude_none=True,
-    responses={503: {"model": Health, "description": "starting or draining"}},
+    responses=answers(InvalidRequestError) | {503: {"model": Health, "description": "starting or draining"}},
 )
 async def readyz(
     services: Given,

@@ -1,4 +1,4 @@
-"""status, messages: what there is to know of a session. Nothing here wakes it."""
+"""status, why, messages: what there is to know of a session. Nothing here wakes it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from sessionctl.api.guard import Given, GuardedRoute, Session, guarded
-from sessionctl.core.reports import report
+from sessionctl.core.reports import report, why_report
 from sessionctl.models import Scope
-from sessionctl.wire import ChatMessage, Conversation, SessionReport
+from sessionctl.wire import ChatMessage, Conversation, SessionReport, Why
 
 router = APIRouter(route_class=GuardedRoute, tags=["sessions"])
 
@@ -18,6 +18,12 @@ router = APIRouter(route_class=GuardedRoute, tags=["sessions"])
 async def status(services: Given, session_id: Session) -> SessionReport:
     """Show one session: its state, its replicas, what waits in its queue."""
     return report(await services.views.get_status(session_id), services.clock.now())
+
+
+@router.get("/session/{uuid}/why", **guarded(Scope.READ))
+async def why(services: Given, session_id: Session) -> Why:
+    """Say what holds a session awake, when it will sleep, why it does not start, and which limits it has reached."""
+    return why_report(await services.whys.explain(session_id), services.clock.now())
 
 
 @router.get("/session/{uuid}/messages", **guarded(Scope.READ))

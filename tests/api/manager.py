@@ -1,0 +1,107 @@
+"""`sessionctl serve` as a process of its own."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from sessionctl.core.keys import render_entry
+from tests.support.sessionctl_cli import PROGRAM
+from tests.support.waiting import wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from sessionctl.models import ApiKey
+    from tests.support.sessionctl_cli import Cli
+
+
+@dataclass
+class Manager:
+    """A running manager."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+    keys: Path
+    url: str = ""
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Return what it logged."""
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+    def says(self, message: str) -> list[dict[str, Any]]:
+        """Return the lines with this message."""
+        return [line for line in self.lines() if line["message"].startswith(message)]
+
+    def is_ready(self) -> bool:
+        """Whether requests should be sent to it."""
+        assert self.process.poll() is None, self.log.read_text()
+        try:
+            return httpx.get(f"{self.url}/readyz").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def tell(self, signum: signal.Signals) -> None:
+        """Send a signal."""
+        self.process.send_signal(signum)
+
+    def wait(self) -> int:
+        """Return its exit code."""
+        return self.process.wait(timeout=60)
+
+
+def write_keys(directory: Path, keys: Mapping[str, ApiKey]) -> None:
+    """Lay keys out as kubelet mounts a Secret: a symbolic link is swapped."""
+    version = directory / f"..{len(list(directory.iterdir()))}"
+    version.mkdir()
+    for name, key in keys.items():
+        (version / name).write_text(render_entry(key))
+    swap(directory, version)
+
+
+def swap(directory: Path, version: Path) -> None:
+    """Make the directory show another version of the Secret."""
+    fresh = directory / "..fresh"
+    fresh.symlink_to(version.name)
+    fresh.rename(directory / "..data")
+    wanted = {file.name for file in version.iterdir()}
+    for shown in directory.iterdir():
+        if not shown.name.startswith("..") and shown.name not in wanted:
+            shown.unlink()
+    for name in wanted:
+        if not (directory / name).is_symlink():
+            (directory / name).symlink_to(f"..data/{name}")
+
+
+@contextmanager
+def serving(cli: Cli, folder: Path, keys: Mapping[str, ApiKey], *argv: str, **environment: str) -> Iterator[Manager]:
+    """Run a manager; killed at the end if it still runs."""
+    directory, log = folder / "keys", folder / "log"
+    directory.mkdir()
+    write_keys(directory, keys)
+    command = [PROGRAM, "serve", "--host", "127.0.0.1", "--port", "0", "--api-keys", str(directory), *argv]
+    with log.open("wb") as stderr:
+        process = subprocess.Popen(
+            command, env={**cli.environment, **environment}, stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr
+        )
+    manager = Manager(process, log, directory)
+    try:
+        (started,) = wait_for(lambda: _port(manager), "the manager listens")
+        manager.url = f"http://127.0.0.1:{started['message'].split()[-1]}"
+        wait_for(manager.is_ready, "the manager is ready")
+        yield manager
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _port(manager: Manager) -> list[dict[str, Any]]:
+    assert manager.process.poll() is None, manager.log.read_text()
+    return manager.says("listening on port")
