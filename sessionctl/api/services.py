@@ -49,6 +49,8 @@ class Services:
     settings: Settings
     clock: Clock
     view: ClusterView
+    live: ClusterView
+    """The API server itself: not on the way of any request but one that asks for its health."""
     store: Store
     metrics: Metrics
     demand: DemandService
@@ -87,6 +89,7 @@ async def assemble(
         settings=settings,
         clock=factory.clock,
         view=factory.mirror,
+        live=factory.cluster,
         store=store,
         metrics=metrics,
         demand=factory.demand,

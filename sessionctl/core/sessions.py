@@ -122,8 +122,9 @@ class SessionService:
     async def _install_or_undo(self, session_id: SessionId, owner: Owner, values: JsonObject) -> None:
         try:
             await self._releases.install(session_id, values)
-        except ConflictError:
-            raise
+        except ConflictError as error:
+            msg = f"session {session_id} is being made"
+            raise InProgressError(msg, hint="Try again in a moment.") from error
         except (SessionctlError, asyncio.CancelledError):
             await self._undo(session_id, owner)
             raise

@@ -77,10 +77,14 @@ def make_keys() -> tuple[dict[str, str], dict[str, ApiKey]]:
 
 
 @asynccontextmanager
-async def open_api(factory: Factory, **settings: Any) -> AsyncIterator[Api]:
+async def open_api(factory: Factory, *, max_waiting: int = 100, **settings: Any) -> AsyncIterator[Api]:
     """Serve in this process, without limits unless ``settings`` of the section `api` say so; nobody sweeps."""
     limits = dict.fromkeys(("key_rate", "key_burst", "user_rate", "user_burst"), 1_000_000)
-    changed = replace(factory.settings, api=replace(factory.settings.api, **limits | settings))
+    changed = replace(
+        factory.settings,
+        api=replace(factory.settings.api, **limits | settings),
+        sessions=replace(factory.settings.sessions, max_waiting=max_waiting),
+    )
     factory = replace(factory, settings=changed).for_manager()
     ring, life = KeyRing(factory.clock), Life()
     texts, stored = make_keys()

@@ -54,9 +54,13 @@ async def readyz(
 
 async def _dependencies(services: Services) -> dict[str, bool]:
     redis, cluster = await asyncio.gather(
-        _answers(services.store.get_epoch()), _answers(services.view.find_workspace(NO_SESSION))
+        _answers(services.store.get_epoch()), _answers(services.live.find_workspace(NO_SESSION))
     )
-    return {Dependency.REDIS: redis, Dependency.CLUSTER: cluster}
+    return {
+        Dependency.REDIS: redis,
+        Dependency.CLUSTER: cluster,
+        Dependency.WATCH: services.life.synced.is_set() and services.view.stale_for() is None,
+    }
 
 
 async def _answers(call: Awaitable[object]) -> bool:
