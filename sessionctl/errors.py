@@ -20,6 +20,7 @@
     │  ├─ ClusterError              cluster_failed
     │  ├─ StoreError                store_failed
     │  │  └─ OutcomeUnknownError    outcome_unknown
+    │  ├─ ApiError                  api_failed
     │  └─ UnavailableError          unavailable
     └─ DeadlineExceededError        deadline_exceeded
 
@@ -167,6 +168,12 @@ class OutcomeUnknownError(StoreError):
     """Redis was lost while it was asked to write: it may have, or not. The same request may be repeated."""
 
     code: ClassVar[str] = "outcome_unknown"
+
+
+class ApiError(DependencyError):
+    """The Session API is unreachable, or what answers is not the Session API; raised by its clients."""
+
+    code: ClassVar[str] = "api_failed"
 
 
 class UnavailableError(DependencyError):

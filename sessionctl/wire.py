@@ -46,6 +46,8 @@ class CreateRequest(_Body):
 
     user_id: str = Field(min_length=1, max_length=256)
     profile: str = "default"
+    tenant: str | None = None
+    """Only to be sure: another one than the key's is refused."""
 
 
 class ChatRequest(_Body):

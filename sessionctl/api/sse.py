@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from contextlib import aclosing, contextmanager
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from fastapi import Response
 
+from sessionctl.core.reports import event
 from sessionctl.errors import RateLimitedError, SessionctlError
-from sessionctl.wire import Event
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
@@ -110,10 +109,10 @@ class EventStream(Response):
                     patience = look_at - loop.time()
                     await asyncio.wait((coming, ended), timeout=patience, return_when=asyncio.FIRST_COMPLETED)
                     if coming.done():
-                        event = coming.result()
-                        if event is None:
+                        stored = coming.result()
+                        if stored is None:
                             return
-                        yield render(event)
+                        yield render(stored)
                 finally:
                     # What has not been taken is not lost by it: this listener is asked again, or nobody wants it.
                     coming.cancel()
@@ -136,15 +135,6 @@ async def _disconnect(receive: Receive) -> None:
         pass
 
 
-def render(event: StoredEvent) -> bytes:
+def render(stored: StoredEvent) -> bytes:
     """Return one event as it is sent."""
-    data = Event(
-        id=event.event_id,
-        event=event.kind,
-        uuid=event.session_id,
-        at=datetime.fromtimestamp(event.milliseconds / 1000, UTC),
-        detail=event.detail,
-        message_id=event.message_id or None,
-        outcome=event.outcome,
-    )
-    return f"id: {event.event_id}\nevent: {event.kind}\ndata: {data.model_dump_json()}\n\n".encode()
+    return f"id: {stored.event_id}\nevent: {stored.kind}\ndata: {event(stored).model_dump_json()}\n\n".encode()

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sessionctl.cli import apikey, lifecycle, serve, show, upkeep
+from sessionctl.cli import apikey, insight, lifecycle, serve, show, upkeep
 from sessionctl.cli.boundary import ErrorBoundary, flush
 from sessionctl.cli.parameters import PlainCommand
 from sessionctl.cli.run import GlobalOptions
@@ -42,6 +42,11 @@ def root(
     """Per-user AI workspaces on Kubernetes that sleep for free and wake on a message.
 
     A kubeconfig is all it needs: everything else is read from the platform release in the cluster.
+
+    With SESSIONCTL_API_URL set, it calls the Session API instead, with the key in the file that SESSIONCTL_API_KEY_FILE
+    names, or in SESSIONCTL_API_KEY. An option that names the cluster (--kubeconfig, --context, --platform-namespace)
+    goes before it.
+
     Exit codes: 0 done, 1 failed, 2 bad input, 3 not found, 4 conflict, 5 forbidden, 6 a dependency failed, 7 too late.
 
     Example:
@@ -55,6 +60,10 @@ app.command(cls=PlainCommand)(lifecycle.create)
 app.command(cls=PlainCommand)(lifecycle.wake)
 app.command(cls=PlainCommand)(show.status)
 app.command("list", cls=PlainCommand)(show.list_sessions)
+app.command(cls=PlainCommand)(insight.why)
+app.command(cls=PlainCommand)(insight.events)
+app.command(cls=PlainCommand)(insight.messages)
+app.command(cls=PlainCommand)(insight.access)
 app.command(cls=PlainCommand)(lifecycle.sleep)
 app.command(cls=PlainCommand)(lifecycle.delete)
 app.command(cls=PlainCommand)(lifecycle.restore)

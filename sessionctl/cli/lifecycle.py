@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,20 +11,21 @@ from sessionctl.cli.options import Output, OutputOption, SessionArgument, Timeou
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from sessionctl.factory import Factory
-    from sessionctl.models import SessionId
-    from sessionctl.wire import CreatedSession
-
-Verb = Literal["wake", "sleep", "delete", "restore"]
+    from sessionctl.cli.backend import Backend
+    from sessionctl.wire import Action, CreatedSession
 
 
 def create(
     ctx: typer.Context,
     user: Annotated[str, typer.Option("--user", "-u", help="Your product's id of the user; any text, kept as it is.")],
-    tenant: Annotated[str, typer.Option(help="Tenant the session belongs to.")] = "default",
+    tenant: Annotated[
+        str | None,
+        typer.Option(help="Tenant the session belongs to (default: default; through the API the key's, and no other)."),
+    ] = None,
     profile: Annotated[str, typer.Option(help="Profile that gives size and image.")] = "default",
     uuid: Annotated[
-        str | None, typer.Option("--uuid", metavar="UUID", help="Id to use; makes the call repeatable.")
+        str | None,
+        typer.Option("--uuid", metavar="UUID", help="Id to use; makes the call repeatable. Not through the API."),
     ] = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
@@ -36,41 +37,24 @@ def create(
 
       sessionctl create --user alice --profile large -o json | jq -r .uuid
     """
-    import asyncio
-    from importlib import import_module
-
-    from sessionctl.cli.run import call
+    from sessionctl.cli.backend import Wanted
+    from sessionctl.cli.run import ask
     from sessionctl.core.identity import parse_name, parse_session_id, parse_user_id
-    from sessionctl.core.sessions import MadeSession, NewSession
 
-    request = NewSession(
+    wanted = Wanted(
         user_id=parse_user_id(user),
-        tenant=parse_name("tenant", tenant),
+        tenant=parse_name("tenant", tenant) if tenant is not None else None,
         profile=parse_name("profile", profile),
         session_id=parse_session_id(uuid) if uuid is not None else None,
     )
 
-    async def work(factory: Factory) -> tuple[MadeSession, str]:
-        service = await factory.create_session_service()
-        # What prints the answer is loaded while Helm works.
-        made, _ = await asyncio.gather(
-            service.create(request), asyncio.to_thread(import_module, "sessionctl.cli.render")
-        )
-        return made, factory.settings.sessions.domain
+    async def work(backend: Backend) -> CreatedSession:
+        return await backend.create(wanted)
 
-    made, domain = call(ctx, work, with_helm=True)
+    answer = ask(ctx, work, with_helm=True)
 
     from sessionctl.cli.render import facts, show
-    from sessionctl.labels import session_url
-    from sessionctl.models import SessionStatus
 
-    answer: CreatedSession = {
-        "uuid": made.session_id,
-        "user_id": made.owner.user_id,
-        "status": str(SessionStatus.CREATED),
-        "created_at": made.owner.created_at.isoformat().replace("+00:00", "Z"),
-        "url": session_url(made.session_id, domain),
-    }
     rows = [("UUID", answer["uuid"]), ("USER", answer["user_id"]), ("STATUS", answer["status"]), ("URL", answer["url"])]
     show(answer, output, facts(rows))
 
@@ -94,37 +78,36 @@ def wake(
 
     session_id, patience = parse_session_id(uuid), duration("--timeout", timeout)
 
-    async def work(factory: Factory) -> tuple[str, str | None]:
-        notice = await factory.demand.wake(session_id)
-        if not wait:
-            return "queued", notice
-        factory.progress("waiting for the pod")
-        await factory.create_waiter().wait_awake(session_id, patience)
-        return "active", notice
+    async def work(backend: Backend) -> Action:
+        return await backend.wake(session_id, patience if wait else None)
 
-    _act(ctx, "wake", session_id, output, work)
+    _act(ctx, output, work)
 
 
 def sleep(
     ctx: typer.Context,
     uuid: SessionArgument,
+    force: Annotated[
+        bool, typer.Option("--force", help="Cancel the messages that wait, each with its outcome.")
+    ] = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Put a session to sleep now, whatever its idle time; refused while messages wait.
 
-    Example:
+    Examples:
 
       sessionctl sleep 3f0c7f0e-5a52-4b8e-9a9b-0a8f0a2d6c11
+
+      sessionctl sleep --force 3f0c7f0e-5a52-4b8e-9a9b-0a8f0a2d6c11
     """
     from sessionctl.core.identity import parse_session_id
 
     session_id = parse_session_id(uuid)
 
-    async def work(factory: Factory) -> tuple[str, str | None]:
-        await factory.demand.sleep(session_id)
-        return "sleeping", None
+    async def work(backend: Backend) -> Action:
+        return await backend.sleep(session_id, force=force)
 
-    _act(ctx, "sleep", session_id, output, work)
+    _act(ctx, output, work)
 
 
 def delete(
@@ -146,15 +129,10 @@ def delete(
 
     session_id = parse_session_id(uuid)
 
-    async def work(factory: Factory) -> tuple[str, str | None]:
-        service = await factory.create_session_service()
-        kept = await service.delete(session_id, purge=purge)
-        if wait:
-            factory.progress("waiting until it is gone")
-            await factory.create_waiter().wait_removed(session_id, with_volume=purge)
-        return "deleted" if kept is not None else "purged", None
+    async def work(backend: Backend) -> Action:
+        return await backend.delete(session_id, purge=purge, wait=wait)
 
-    _act(ctx, "delete", session_id, output, work)
+    _act(ctx, output, work)
 
 
 def restore(ctx: typer.Context, uuid: SessionArgument, output: OutputOption = Output.TABLE) -> None:
@@ -168,24 +146,15 @@ def restore(ctx: typer.Context, uuid: SessionArgument, output: OutputOption = Ou
 
     session_id = parse_session_id(uuid)
 
-    async def work(factory: Factory) -> tuple[str, str | None]:
-        await (await factory.create_session_service()).restore(session_id)
-        return "restored", None
+    async def work(backend: Backend) -> Action:
+        return await backend.restore(session_id)
 
-    _act(ctx, "restore", session_id, output, work)
+    _act(ctx, output, work)
 
 
-def _act(
-    ctx: typer.Context,
-    action: Verb,
-    session_id: SessionId,
-    output: Output,
-    work: Callable[[Factory], Awaitable[tuple[str, str | None]]],
-) -> None:
+def _act(ctx: typer.Context, output: Output, work: Callable[[Backend], Awaitable[Action]]) -> None:
     from sessionctl.cli.render import facts, show
-    from sessionctl.cli.run import call
-    from sessionctl.wire import Action
+    from sessionctl.cli.run import ask
 
-    status, notice = call(ctx, work)
-    answer = Action(uuid=session_id, action=action, status=status, notice=notice)
-    show(answer, output, facts([("UUID", session_id), ("STATUS", status), ("NOTICE", notice)]))
+    answer = ask(ctx, work)
+    show(answer, output, facts([("UUID", answer.uuid), ("STATUS", answer.status), ("NOTICE", answer.notice)]))

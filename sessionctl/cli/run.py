@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from typer import Context
 
+    from sessionctl.cli.backend import Backend
     from sessionctl.factory import Factory, Reach
 
 Answer = TypeVar("Answer")
@@ -37,7 +38,57 @@ def global_options(ctx: Context | None) -> GlobalOptions:
 def call(
     ctx: Context | None, work: Callable[[Factory], Awaitable[Answer]], *, with_helm: bool = False, lasting: bool = False
 ) -> Answer:
-    """Open the platform, run ``work`` on it and return its answer; ``lasting`` work may run long and hold much."""
+    """Open the platform, run ``work`` on it and return its answer; ``lasting`` work may run long and hold much.
+
+    Raises InvalidRequestError where commands go to the Session API, which does not offer this one.
+    """
+    from sessionctl.cli.target import api_url, refuse_api
+
+    if api_url(global_options(ctx)) is not None:
+        raise refuse_api(ctx.command_path if ctx is not None else "this")
+    return _call_direct(ctx, work, with_helm=with_helm, lasting=lasting)
+
+
+def ask(
+    ctx: Context | None, work: Callable[[Backend], Awaitable[Answer]], *, with_helm: bool = False, lasting: bool = False
+) -> Answer:
+    """As ``call``, for what the Session API offers too: ``work`` is done through it if its URL is set."""
+    from sessionctl.cli.target import api_url
+
+    url = api_url(global_options(ctx))
+    if url is not None:
+        return _call_remote(ctx, url, work)
+
+    async def direct(factory: Factory) -> Answer:
+        from sessionctl.cli.direct import DirectBackend
+
+        return await work(DirectBackend(factory))
+
+    return _call_direct(ctx, direct, with_helm=with_helm, lasting=lasting)
+
+
+def _call_remote(ctx: Context | None, url: str, work: Callable[[Backend], Awaitable[Answer]]) -> Answer:
+    import asyncio
+
+    from sessionctl.cli.remote import PATIENCE, RemoteBackend
+    from sessionctl.cli.target import read_key
+    from sessionctl.client import SessionClient
+
+    progress = _progress(ctx)
+
+    async def run() -> Answer:
+        async with SessionClient(url, read_key(), patience=PATIENCE, report=progress) as client:
+            return await work(RemoteBackend(client, progress))
+
+    try:
+        return asyncio.run(run())
+    finally:
+        _end_progress()
+
+
+def _call_direct(
+    ctx: Context | None, work: Callable[[Factory], Awaitable[Answer]], *, with_helm: bool, lasting: bool
+) -> Answer:
     # A command is over before there is garbage worth collecting, and looking for it costs a tenth of the command.
     gc.disable()
     import asyncio
@@ -54,8 +105,7 @@ def call(
     )
 
     async def run() -> Answer:
-        progress = _ignore if given.quiet else show_progress
-        async with open_factory(options, progress, with_helm=with_helm) as factory:
+        async with open_factory(options, _progress(ctx), with_helm=with_helm) as factory:
             if lasting:
                 gc.enable()
             return await work(factory)
@@ -64,6 +114,10 @@ def call(
         return asyncio.run(run())
     finally:
         _end_progress()
+
+
+def _progress(ctx: Context | None) -> Callable[[str], None]:
+    return _ignore if global_options(ctx).quiet else show_progress
 
 
 def _reach() -> Reach:

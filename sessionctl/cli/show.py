@@ -9,8 +9,9 @@ import typer
 from sessionctl.cli.options import Output, OutputOption, SessionArgument
 
 if TYPE_CHECKING:
+    from sessionctl.cli.backend import Backend
     from sessionctl.factory import Factory
-    from sessionctl.wire import SessionReport
+    from sessionctl.wire import SessionList, SessionReport, VersionInfo
 
 NO_TOKEN = "0" * 64
 
@@ -25,17 +26,15 @@ def status(ctx: typer.Context, uuid: SessionArgument, output: OutputOption = Out
       sessionctl status -o json 3f0c7f0e-5a52-4b8e-9a9b-0a8f0a2d6c11 | jq -r .session.status
     """
     from sessionctl.cli.render import facts, moment, show
-    from sessionctl.cli.run import call
+    from sessionctl.cli.run import ask
     from sessionctl.core.identity import parse_session_id
 
     session_id = parse_session_id(uuid)
 
-    async def work(factory: Factory) -> SessionReport:
-        from sessionctl.core.reports import report
+    async def work(backend: Backend) -> SessionReport:
+        return await backend.status(session_id)
 
-        return report(await factory.create_view_service().get_status(session_id), factory.clock.now())
-
-    answer = call(ctx, work)
+    answer = ask(ctx, work)
     session = answer.session
     rows = facts(
         [
@@ -60,7 +59,9 @@ def status(ctx: typer.Context, uuid: SessionArgument, output: OutputOption = Out
 def list_sessions(
     ctx: typer.Context,
     user: Annotated[str | None, typer.Option("--user", "-u", help="Only sessions of this user.")] = None,
-    tenant: Annotated[str | None, typer.Option(help="Only sessions of this tenant.")] = None,
+    tenant: Annotated[
+        str | None, typer.Option(help="Only sessions of this tenant; through the API the key's, and no other.")
+    ] = None,
     state: Annotated[
         str | None,
         typer.Option("--status", help="Only this state: created, waking, active, sleeping, failed, deleting, deleted."),
@@ -76,23 +77,19 @@ def list_sessions(
       sessionctl list --user alice --status sleeping -o json
     """
     from sessionctl.cli.render import moment, show
-    from sessionctl.cli.run import call
+    from sessionctl.cli.run import ask
     from sessionctl.errors import InvalidRequestError
     from sessionctl.models import SessionStatus
-    from sessionctl.wire import SessionList
 
     if state is not None and state not in set(SessionStatus):
         msg = f"{state!r} is not a state"
         raise InvalidRequestError(msg, hint=f"States: {', '.join(SessionStatus)}")
     wanted = SessionStatus(state) if state is not None else None
 
-    async def work(factory: Factory) -> SessionList:
-        from sessionctl.core.reports import report
+    async def work(backend: Backend) -> SessionList:
+        return await backend.list(user_id=user, tenant=tenant, status=wanted)
 
-        page = await factory.create_view_service().list_sessions(user_id=user, tenant=tenant, status=wanted)
-        return SessionList(sessions=tuple(report(view, factory.clock.now()) for view in page.sessions))
-
-    answer = call(ctx, work)
+    answer = ask(ctx, work)
     rows = [["UUID", "USER", "STATUS", "REPLICAS", "CREATED"]]
     rows += [
         [
@@ -144,7 +141,7 @@ def version(
     client: Annotated[bool, typer.Option("--client", help="Do not ask the cluster.")] = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Show the versions of sessionctl, its session chart, Helm and the platform release.
+    """Show the versions of sessionctl, its session chart, Helm and the platform release; through the API not Helm's.
 
     Examples:
 
@@ -154,12 +151,12 @@ def version(
     """
     from sessionctl import __version__
     from sessionctl.cli.render import facts, show
-    from sessionctl.cli.run import call
+    from sessionctl.cli.run import ask
     from sessionctl.wire import VersionInfo
 
-    async def work(factory: Factory) -> VersionInfo:
-        return VersionInfo(sessionctl=__version__, helm=await factory.helm.check(), platform=factory.platform.version)
+    async def work(backend: Backend) -> VersionInfo:
+        return await backend.version()
 
-    answer = VersionInfo(sessionctl=__version__, helm=None, platform=None) if client else call(ctx, work)
+    answer = VersionInfo(sessionctl=__version__, helm=None, platform=None) if client else ask(ctx, work)
     rows = facts([("SESSIONCTL", answer.sessionctl), ("HELM", answer.helm), ("PLATFORM", answer.platform)])
     show(answer, output, rows)

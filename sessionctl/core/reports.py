@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from sessionctl.wire import Holder, SessionBody, SessionReport, Why
+from sessionctl.wire import Event, Holder, SessionBody, SessionReport, Why
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
-    from sessionctl.models import SessionView, WhyView
+    from sessionctl.models import SessionView, StoredEvent, WhyView
 
 
 def report(view: SessionView, now: datetime) -> SessionReport:
@@ -33,6 +32,19 @@ def report(view: SessionView, now: datetime) -> SessionReport:
         ready_replicas=view.ready_replicas,
         timestamp=now,
         notices=view.notices,
+    )
+
+
+def event(stored: StoredEvent) -> Event:
+    """Translate an event into the shape that leaves sessionctl."""
+    return Event(
+        id=stored.event_id,
+        event=stored.kind,
+        uuid=stored.session_id,
+        at=datetime.fromtimestamp(stored.milliseconds / 1000, UTC),
+        detail=stored.detail,
+        message_id=stored.message_id or None,
+        outcome=stored.outcome,
     )
 
 

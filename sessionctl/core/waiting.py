@@ -19,6 +19,18 @@ REMOVAL_TIMEOUT_SECONDS: Final = 60.0
 REMOVAL_POLL_SECONDS: Final = 0.2
 
 
+def did_not_start(session_id: SessionId, reason: str) -> DeadlineExceededError:
+    """Return the error for a session whose start was given up."""
+    msg = f"session {session_id} did not start: {reason}"
+    return DeadlineExceededError(msg, hint="Mend the cause and wake it again.")
+
+
+def is_not_ready(session_id: SessionId, timeout: timedelta) -> DeadlineExceededError:
+    """Return the error for a session that takes longer than somebody waits."""
+    msg = f"session {session_id} is not ready after {timeout.total_seconds():g} s"
+    return DeadlineExceededError(msg, hint=f"See why with: sessionctl status {session_id}")
+
+
 class Waiter:
     """Waits for one session."""
 
@@ -40,12 +52,10 @@ class Waiter:
                     if found is not None and found.replicas and found.ready_replicas:
                         return
                     if event.changed is not None and not event.changed.replicas and event.changed.failed:
-                        msg = f"session {session_id} did not start: {event.changed.failed}"
-                        raise DeadlineExceededError(msg, hint="Mend the cause and wake it again.")
+                        raise did_not_start(session_id, event.changed.failed)
         except TimeoutError:
             pass
-        msg = f"session {session_id} is not ready after {timeout.total_seconds():g} s"
-        raise DeadlineExceededError(msg, hint=f"See why with: sessionctl status {session_id}")
+        raise is_not_ready(session_id, timeout)
 
     async def wait_removed(self, session_id: SessionId, *, with_volume: bool) -> None:
         """Wait until the release's objects are gone; raises DeadlineExceededError."""

@@ -18,7 +18,8 @@ def test_create_with_an_id_may_be_repeated(cli: Cli, census: Census, steps: Step
     assert remains.releases == {1: "deployed"}
 
 
-async def test_wake_and_sleep_may_be_repeated(cli: Cli, census: Census, steps: Steps) -> None:
+async def test_wake_and_sleep_may_be_repeated(either: Cli, census: Census, steps: Steps) -> None:
+    cli = either
     session_id = await steps.create()
     assert [cli.json("wake", "--wait", session_id)["status"] for _ in range(2)] == ["active", "active"]
     with census.redis() as redis:
@@ -29,7 +30,8 @@ async def test_wake_and_sleep_may_be_repeated(cli: Cli, census: Census, steps: S
     assert "queue" not in remains.keys
 
 
-async def test_delete_and_restore_may_be_repeated(cli: Cli, steps: Steps) -> None:
+async def test_delete_and_restore_may_be_repeated(either: Cli, steps: Steps) -> None:
+    cli = either
     session_id = await steps.create()
     volume = steps.census.of(session_id).volume_uid
     assert cli.json("delete", session_id) == cli.json("delete", session_id)
@@ -47,7 +49,8 @@ async def test_delete_and_restore_may_be_repeated(cli: Cli, steps: Steps) -> Non
     assert remains.releases == {1: "deployed"}
 
 
-async def test_a_deleted_session_can_be_purged_and_then_is_unknown(cli: Cli, steps: Steps) -> None:
+async def test_a_deleted_session_can_be_purged_and_then_is_unknown(either: Cli, steps: Steps) -> None:
+    cli = either
     session_id = await steps.create()
     await steps.delete(session_id)
     assert cli.json("delete", "--purge", "--wait", session_id)["status"] == "purged"

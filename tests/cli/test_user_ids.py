@@ -7,6 +7,7 @@ import json
 import pytest
 
 from tests.support.census import Census
+from tests.support.served_api import ServedApi
 from tests.support.sessionctl_cli import Cli
 from tests.support.steps import Steps
 
@@ -28,6 +29,18 @@ USER_IDS = {
 
 @pytest.mark.parametrize("user_id", USER_IDS.values(), ids=USER_IDS)
 def test_a_user_id_comes_back_byte_for_byte(cli: Cli, census: Census, steps: Steps, user_id: str) -> None:
+    check(cli, census, steps, user_id)
+
+
+# Those that an URL or a JSON body could change.
+@pytest.mark.parametrize("name", ["quotes", "unicode", "spaces", "helm-set"])
+def test_a_user_id_comes_back_byte_for_byte_through_the_api(
+    served: ServedApi, census: Census, steps: Steps, name: str
+) -> None:
+    check(served.cli(), census, steps, USER_IDS[name])
+
+
+def check(cli: Cli, census: Census, steps: Steps, user_id: str) -> None:
     done = cli.run("create", "--user", user_id, "--output", "json")
     uuid = done.json["uuid"]
     steps.made.append(uuid)

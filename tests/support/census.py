@@ -30,6 +30,8 @@ _PATHS: Final = {
 PARTS: Final = frozenset(_PATHS)
 """The kinds of one session's objects besides its volume and its pods (DESIGN 3)."""
 
+HISTORY: Final = frozenset({"events", "marks"})
+"""Keys that outlive their session and end by themselves."""
 DELETED_AT: Final = "sessionctl.dev/deleted-at"
 PURGE: Final = "sessionctl.dev/purge"
 
@@ -41,7 +43,7 @@ class Remains:
     Attributes:
         releases: Status of each revision Helm remembers, oldest first.
         objects: Kind to object.
-        keys: Kinds of its Redis keys, such as "session" and "queue"; "user" for its entry in the index.
+        keys: Kinds of its Redis keys, such as "session" and "queue"; "user" for its entry in the index; no history.
     """
 
     uuid: str
@@ -114,7 +116,7 @@ class Census:
                     else:
                         remains.objects[kind] = item
         for kind, uuid in self._keys():
-            if uuid in found:
+            if uuid in found and kind not in HISTORY:
                 found[uuid].keys.add(kind)
         return found
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 
 from sessionctl.api.guard import Given, GuardedRoute, Session, Who, admit, guarded
-from sessionctl.api.sse import MEDIA_TYPE, EventStream
+from sessionctl.api.sse import MEDIA_TYPE, EventStream, render
+from sessionctl.core.history import read_history
 from sessionctl.models import Scope
 
 router = APIRouter(route_class=GuardedRoute, tags=["sessions"])
@@ -35,9 +36,17 @@ def _documented() -> dict[str, Any]:
 
 @router.get("/session/{uuid}/events", response_class=Response, **_documented())
 async def events(
-    request: Request, services: Given, who: Who, session_id: Session, last_event_id: LastEventId = None
+    request: Request,
+    services: Given,
+    who: Who,
+    session_id: Session,
+    last_event_id: LastEventId = None,
+    follow: Annotated[bool, Query(description="Stay for what happens; otherwise it ends with what is there.")] = True,
 ) -> Response:
     """Follow a session: its history, then what happens. Comments come while nothing happens."""
+    if not follow:
+        kept = [render(stored) async for stored in read_history(services.store, session_id, last_event_id)]
+        return Response(b"".join(kept), media_type=MEDIA_TYPE, headers={"Cache-Control": "no-store"})
 
     async def still_allowed() -> None:
         await admit(request, Scope.READ)

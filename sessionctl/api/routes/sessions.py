@@ -66,7 +66,7 @@ async def create(
     """Create a session for a user: asleep, with its own id, volume and address."""
     user_id = _field("user_id", lambda: parse_user_id(body.user_id))
     profile = _field("profile", lambda: parse_name("profile", body.profile))
-    tenant = who.caller.tenant
+    tenant = _own_tenant(who, body.tenant)
     await services.throttle.take_user(tenant, user_id)
     request = {"call": "create", "user_id": user_id, "profile": profile}
     session_id = await services.idempotency.bind(tenant, idempotency_key, request, new_session_id())
@@ -85,6 +85,12 @@ async def create(
     )
 
 
+def _own_tenant(who: Who, wanted: str | None) -> str:
+    if wanted not in {None, who.caller.tenant}:
+        raise BadFieldError("tenant", f"the API key is of the tenant {who.caller.tenant}, and of no other")
+    return who.caller.tenant
+
+
 def _field(name: str, parse: Callable[[], Found]) -> Found:
     try:
         return parse()
@@ -98,6 +104,7 @@ async def list_sessions(
     who: Who,
     user_id: Annotated[str | None, Query(min_length=1, max_length=256, description="Only of this user.")] = None,
     status: Annotated[SessionStatus | None, Query(description="Only in this state.")] = None,
+    tenant: Annotated[str | None, Query(max_length=63, description="Refused unless it is the key's own.")] = None,
     cursor: Annotated[str | None, Query(max_length=200, description="Of the page before.")] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 100,
 ) -> SessionList:
@@ -105,7 +112,7 @@ async def list_sessions(
     if cursor is not None:
         _field("cursor", lambda: parse_cursor(cursor))
     page = await services.views.list_sessions(
-        user_id=user_id, tenant=who.caller.tenant, status=status, limit=limit, cursor=cursor
+        user_id=user_id, tenant=_own_tenant(who, tenant), status=status, limit=limit, cursor=cursor
     )
     now = services.clock.now()
     return SessionList(sessions=tuple(report(view, now) for view in page.sessions), cursor=page.cursor)
