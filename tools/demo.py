@@ -1,5 +1,7 @@
 """`make demo`: the whole life of a session on a real control plane, each step with its command and its time.
 
+A backend's part is done with curl, as a backend would by HTTP; kubectl, helm and redis-cli show what is behind it.
+
 With real pods where the machine can run them, otherwise with simulated ones (KIND=simulated asks for those).
 """
 
@@ -13,15 +15,22 @@ import sys
 import sysconfig
 import tempfile
 import time
+from functools import cached_property
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tools.curl import Curl
 from tools.errors import ToolError
 from tools.localcluster import ClusterSpec, LocalCluster, machine
+from tools.localcluster.managers import MANAGER_COUNTS, make_key
 from tools.localcluster.models import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from tools.curl import Answer
+    from tools.localcluster.models import Kind
 
 PATIENCE_SECONDS = 60
 GREETING = "hello from before the sleep"
@@ -41,8 +50,9 @@ class DemoError(ToolError):
 class Demo:
     """Runs commands as a person would, and checks what they show."""
 
-    def __init__(self, cluster: LocalCluster) -> None:
+    def __init__(self, cluster: LocalCluster, folder: Path) -> None:
         self._cluster = cluster
+        self._folder = folder
         self.real = cluster.state.kind == "real"
         scripts = sysconfig.get_path("scripts")
         self._environment = cluster.environment()
@@ -84,6 +94,13 @@ class Demo:
         if self.real:
             return self.run("kubectl", "-n", "sessionctl", "exec", "sessionctl-redis-0", "--", "redis-cli", *argv)
         return self.run("redis-cli", "-p", str(self._cluster.redis.port), *argv)
+
+    @cached_property
+    def curl(self) -> Curl:
+        """curl with an API key of its own, which no output shows."""
+        say("  $ sessionctl apikey create demo --scope read --scope write --scope access   # the key goes to curl.conf")
+        key = make_key(self._cluster, "demo") or ""
+        return Curl.with_key(self._cluster.api_url, key, self._folder, lambda line: say(f"  {line}"))
 
     def inside(self, uuid: str, command: str) -> str:
         """Run a shell command in a workspace."""
@@ -134,17 +151,17 @@ class Journey:
         self._demo.expect(f"{wanted} replicas{what}", lambda: self._demo.replicas(self._uuid) == wanted)
 
     def _create(self) -> None:
-        answer = self._demo.run("sessionctl", "-q", "create", "--user", "alice", "-o", "json")
-        self._uuid = json.loads(answer)["uuid"]
+        self._uuid = accepted(self._demo.curl.post("/session/create", {"user_id": "alice"})).json["uuid"]
         self._replicas("0/0", ": a new session costs its disk only")
         self._demo.run("helm", "list", "-n", "sessions")
 
     def _wake(self) -> None:
-        self._demo.run("sessionctl", "-q", "wake", "--wait", self._uuid)
+        accepted(self._demo.curl.post(f"/session/{self._uuid}/wake"))
         self._replicas("1/1", "")
 
     def _status(self) -> None:
-        self._demo.run("sessionctl", "status", self._uuid)
+        accepted(self._demo.curl.get(f"/session/{self._uuid}/status"))
+        accepted(self._demo.curl.get(f"/session/{self._uuid}/why"))
         self._demo.run("kubectl", "-n", "sessions", "get", "pods", "-l", f"uuid={self._uuid}")
         self._demo.run("kubectl", "-n", "sessions", "get", "scaledobject", f"user-{self._uuid}-scaler")
 
@@ -163,18 +180,29 @@ class Journey:
         self._replicas("1/1", ", woken by KEDA")
 
     def _delete(self) -> None:
-        self._demo.run("sessionctl", "-q", "delete", "--wait", self._uuid)
+        accepted(self._demo.curl.delete(f"/session/{self._uuid}"))
         volume = f"persistentvolumeclaim/user-{self._uuid}"
         self._demo.expect("only the volume is left", lambda: self._demo.objects(self._uuid) == [volume])
 
     def _restore(self) -> None:
-        self._demo.run("sessionctl", "-q", "restore", self._uuid)
+        accepted(self._demo.curl.post(f"/session/{self._uuid}/restore"))
         self._demo.run("sessionctl", "status", self._uuid)
 
     def _purge(self) -> None:
-        self._demo.run("sessionctl", "-q", "delete", "--purge", "--wait", self._uuid)
+        accepted(self._demo.curl.delete(f"/session/{self._uuid}?purge=true"))
         self._demo.expect("nothing is left", lambda: self._demo.objects(self._uuid) == [])
-        self._demo.run("sessionctl", "list")
+        accepted(self._demo.curl.get("/sessions"))
+
+
+def accepted(answer: Answer) -> Answer:
+    """Return an answer of success.
+
+    Raises:
+        DemoError: It is another one.
+    """
+    if answer.status not in range(200, 300):
+        raise DemoError(f"the answer is {answer.status}", "see the logs of the managers")
+    return answer
 
 
 def say(text: str) -> None:
@@ -194,7 +222,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="sessionctl-demo-") as folder:
         say(f"== start the local cluster (etcd, API server, scheduler, KEDA, {nodes})")
         try:
-            spec = ClusterSpec(kind="real" if real else "simulated")
+            kind: Kind = "real" if real else "simulated"
+            spec = ClusterSpec(kind=kind, managers=MANAGER_COUNTS[kind])
             cluster = LocalCluster.start(spec, Path(folder) / "cluster", os.getpid(), say)
         except ToolError as error:
             say(f"error: {error}")
@@ -202,9 +231,10 @@ def main() -> int:
         try:
             ready = time.monotonic() - began
             say(f"  {ready:.1f} s")
-            demo = Demo(cluster)
+            demo = Demo(cluster, Path(folder))
             demo.times.append(("start the local cluster", ready))
-            demo.step("install the platform chart and start the sweeper", lambda: _install(demo, cluster))
+            demo.step("install the platform chart with its managers", lambda: _install(demo, cluster))
+            demo.step("make an API key", lambda: _make_key(demo))
             Journey(demo).walk()
         except ToolError as error:
             say(f"error: {error}")
@@ -233,7 +263,13 @@ def _install(demo: Demo, cluster: LocalCluster) -> None:
     cluster.install_platform(SETTINGS)
     if demo.real:
         demo.run("kubectl", "-n", "sessionctl", "get", "pods,pvc")
-    cluster.run("sweep", [Path(sysconfig.get_path("scripts")) / "sessionctl", "sweep", "--loop"])
+    say(f"  the Session API is at {cluster.api_url}, its description at {cluster.api_url}/docs")
+
+
+def _make_key(demo: Demo) -> None:
+    quiet = demo.curl.quiet()
+    demo.expect("the managers know the key", lambda: quiet.get("/sessions").status == HTTPStatus.OK)
+    accepted(demo.curl.get("/sessions"))
 
 
 if __name__ == "__main__":

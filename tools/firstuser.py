@@ -151,7 +151,7 @@ class FirstUser:
         expect((body["queue_length"], body["replicas"]), (0, int(wanted == "active")), "queue_length and replicas")
         return body
 
-    def idle(self, wait: Callable[[], None]) -> tuple[float, float]:
+    def idle(self, wait: Callable[[], object]) -> tuple[float, float]:
         """Leave it alone: afterwards there is no pod. Return when it slept after its last use, and its pod's end."""
         used_at, sleep = self.used_at, Sleep(self.workload)
         wait()

@@ -13,7 +13,8 @@ from typing import Any, Final, Self
 
 import pytest
 
-from tests.node.workspaces import PROFILES
+from tests.node.workspaces import PROFILES, Workspaces
+from tests.support.sessionctl_cli import Cli
 from tests.support.waiting import wait_for
 from tools.curl import Curl
 from tools.firstuser import FirstUser
@@ -28,6 +29,7 @@ SHORT: Final = {
     "scaling": {"pollingInterval": 2, "cooldownPeriod": 6},
 }
 _OK: Final = 200
+_CREATED: Final = 201
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +49,14 @@ def curl(managed: LocalCluster, tmp_path_factory: pytest.TempPathFactory) -> Cur
     found = Curl.with_key(managed.api_url, key, tmp_path_factory.mktemp("curl"), print)
     wait_for(lambda: all(found.quiet().get("/sessions").status == _OK for _ in range(10)), "both know the key")
     return found
+
+
+@pytest.fixture
+def made(managed: LocalCluster) -> Iterator[list[str]]:
+    """Sessions that are gone after the test."""
+    uuids: list[str] = []
+    yield uuids
+    Workspaces(managed, Cli.on(managed), uuids).purge_all()
 
 
 def test_the_five_steps_of_a_new_user(managed: LocalCluster, curl: Curl) -> None:
@@ -73,9 +83,9 @@ def test_a_pod_may_write_to_tmp_only_and_holds_nothing_it_does_not_need(managed:
     assert not [line for line in said if "PASSWORD" in line.upper()]
 
 
-def test_a_rollout_fails_no_request(managed: LocalCluster, curl: Curl) -> None:
+def test_a_rollout_fails_no_request(managed: LocalCluster, curl: Curl, made: list[str]) -> None:
     before = {pod["metadata"]["uid"] for pod in _pods(managed)}
-    with Callers(curl) as callers:
+    with Callers(curl, made) as callers:
         wait_for(lambda: callers.answered() > 20, "calls are made")
         managed.kubectl("-n", NAMESPACE, "rollout", "restart", MANAGERS)
         managed.kubectl("-n", NAMESPACE, "rollout", "status", MANAGERS, "--timeout=120s")
@@ -83,6 +93,9 @@ def test_a_rollout_fails_no_request(managed: LocalCluster, curl: Curl) -> None:
         seen = callers.answered()
         wait_for(lambda: callers.answered() > seen + 20, "calls go on")
     assert callers.failed == []
+    # Each create that a manager was asked for has ended, and in nothing half made.
+    assert made
+    assert {uuid for uuid in made if curl.quiet().get(f"/session/{uuid}/status").status != _OK} == set()
 
 
 def test_one_that_is_killed_is_missed_for_a_moment_only(managed: LocalCluster, curl: Curl) -> None:
@@ -114,9 +127,10 @@ def test_with_all_of_them_killed_nothing_is_lost(managed: LocalCluster, curl: Cu
 
 @dataclass
 class Callers:
-    """Calls one after another from several sides, until the end of the block."""
+    """Calls one after another from several sides, until the end of the block: one creates, the others look."""
 
     curl: Curl
+    made: list[str]
     failed: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -141,9 +155,14 @@ class Callers:
     def _call(self, number: int) -> None:
         quiet = self.curl.quiet()
         while not self._over.is_set():
-            answer = quiet.get("/sessions")
-            if answer.status != _OK:
+            if number == 0:
+                answer = quiet.post("/session/create", {"user_id": f"user-{len(self.made)}"})
+            else:
+                answer = quiet.get("/sessions")
+            if answer.status not in (_OK, _CREATED):
                 self.failed.append(f"{answer.status} {answer.text}")
+            elif number == 0:
+                self.made.append(answer.json["uuid"])
             self._counts[number] += 1
 
 

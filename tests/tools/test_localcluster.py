@@ -6,13 +6,19 @@ import json
 import os
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from http import HTTPStatus
 from pathlib import Path
 
 import pytest
 
 from tests.tools.scripts import Script, wait_until
 from tools import processes
+from tools.curl import Curl
+from tools.firstuser import FirstUser
 from tools.localcluster import ClusterError, ClusterSpec, LocalCluster
+from tools.localcluster.api import Api
+from tools.localcluster.managers import make_key
 
 _CLAIM_AND_POD = """
 apiVersion: v1
@@ -27,13 +33,17 @@ spec:
   containers: [{name: main, image: none, volumeMounts: [{name: work, mountPath: /work}]}]
   volumes: [{name: work, persistentVolumeClaim: {claimName: work}}]
 """
+# A manager that ends waits for nobody here.
+_QUICK = {"config": {"api": {"drain": "100ms"}}}
 _POD = _CLAIM_AND_POD.split("---\n")[1]
 
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     """A cluster that tests may break."""
-    started = LocalCluster.start(ClusterSpec(nodes=2), tmp_path_factory.mktemp("own") / "cluster", os.getpid())
+    started = LocalCluster.start(
+        ClusterSpec(nodes=2, managers=2), tmp_path_factory.mktemp("own") / "cluster", os.getpid()
+    )
     yield started
     started.stop()
 
@@ -111,6 +121,64 @@ def test_the_api_server_is_killed_and_the_cluster_goes_on(own: LocalCluster) -> 
     own.kubectl("get", "configmap", "kept")
 
 
+def test_managers_are_processes_with_the_rights_of_the_chart(own: LocalCluster, tmp_path: Path) -> None:
+    own.install_platform(_QUICK)
+    kubeconfig = str(own.directory / "pki" / "manager.kubeconfig")
+    who = own.kubectl("--kubeconfig", kubeconfig, "auth", "whoami", "-o", "jsonpath={.status.userInfo.username}")
+    assert who == "system:serviceaccount:sessionctl:sessionctl"
+    curl = _curl(own, tmp_path)
+    # Everything that the API can do: what the chart's roles do not allow would fail here.
+    user = FirstUser(curl, Api.from_kubeconfig(own.kubeconfig), print)
+    user.create()
+    user.wake()
+    user.status("active")
+    curl.post(f"/session/{user.uuid}/sleep")
+    user.status_reaches("sleeping")
+    user.wake()
+    user.others()
+
+
+def test_one_manager_is_killed_and_the_other_goes_on(own: LocalCluster, tmp_path: Path) -> None:
+    first, second = own.state.api_urls
+    curl = _curl(own, tmp_path)
+    own.kill("manager-1")
+    assert curl.get("/sessions").status == 0
+    assert replace(curl, api=second).get("/sessions").status == HTTPStatus.OK
+    own.start_component("manager-1")
+    assert replace(curl, api=first).get("/sessions").status == HTTPStatus.OK
+
+
+def test_managers_are_replaced_when_their_settings_change_and_only_then(own: LocalCluster) -> None:
+    before = own.pids()
+    own.install_platform({**_QUICK, "redis": {"maxclients": 500}})
+    assert own.pids() == before
+    own.install_platform({"config": {"api": {"drain": "200ms"}}})
+    after = own.pids()
+    assert not {before[name] for name in ("manager-1", "manager-2")} & set(after.values())
+    assert {name: pid for name, pid in after.items() if "manager-" not in name} == {
+        name: pid for name, pid in before.items() if "manager-" not in name
+    }
+
+
+def test_api_keys_reach_managers_as_a_mounted_secret_does(own: LocalCluster, tmp_path: Path) -> None:
+    folder = own.directory / "api-keys"
+
+    def shown() -> dict[str, str]:
+        return {file.name: file.read_text() for file in folder.iterdir() if not file.name.startswith(".")}
+
+    before = shown()
+    secret = ("-n", "sessionctl", "patch", "secret", "sessionctl-api-keys", "--patch")
+    own.kubectl(*secret, json.dumps({"stringData": {"extra": "one"}}))
+    wait_until(lambda: shown() == {**before, "extra": "one"})
+    own.kubectl(*secret, json.dumps({"stringData": {"extra": "two"}}))
+    wait_until(lambda: shown() == {**before, "extra": "two"})
+    # As kubelet does: the link and not the file is what changes.
+    assert (folder / "extra").is_symlink()
+    own.kubectl(*secret, json.dumps({"data": {"extra": None}}))
+    wait_until(lambda: shown() == before)
+    assert len([entry for entry in folder.iterdir() if entry.name.startswith("..")]) == len(("..data", "its target"))
+
+
 def test_a_directory_has_one_cluster_and_nothing_else(own: LocalCluster, tmp_path: Path) -> None:
     with pytest.raises(ClusterError, match="runs in"):
         LocalCluster.start(ClusterSpec(), own.directory, os.getpid())
@@ -169,6 +237,15 @@ time.sleep(1000)
     owner.process.send_signal(signal.SIGKILL)
     wait_until(lambda: not owner.left() and not directory.exists())
     assert not processes.processes_mentioning(str(directory))
+
+
+def _curl(cluster: LocalCluster, folder: Path) -> Curl:
+    """Return curl with a key that both managers know."""
+    key = make_key(cluster, f"key-{folder.name[-8:].strip('_')}".replace("_", "-"))
+    assert key
+    curls = [Curl.with_key(url, key, folder, print) for url in cluster.state.api_urls]
+    wait_until(lambda: all(each.quiet().get("/sessions").status == HTTPStatus.OK for each in curls))
+    return curls[0]
 
 
 def _phases(cluster: LocalCluster) -> dict[str, str]:

@@ -13,12 +13,10 @@ from pathlib import Path
 from tools.errors import ToolError
 from tools.images import ensure_images
 from tools.localcluster.cluster import LocalCluster
-from tools.localcluster.managers import MANAGERS, NAMESPACE, make_key
-from tools.localcluster.models import KINDS, ClusterError, ClusterSpec, Kind
+from tools.localcluster.managers import MANAGER_COUNTS, MANAGERS, NAMESPACE, make_key
+from tools.localcluster.models import KINDS, ClusterError, ClusterSpec
 
 _KEY = "local"
-# A process more costs a person's machine; two pods show what a rollout does.
-MANAGER_COUNTS: dict[Kind, int] = {"simulated": 1, "real": 2}
 
 
 def default_directory() -> Path:

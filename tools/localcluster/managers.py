@@ -18,12 +18,17 @@ from tools.localcluster.models import ClusterError, Component, Layout
 from tools.pins import ROOT
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tools.localcluster.cluster import LocalCluster
     from tools.localcluster.control_plane import ControlPlane
+    from tools.localcluster.models import Kind
 
 NAMESPACE: Final = "sessionctl"
 MANAGERS: Final = "deployment/sessionctl-manager"
 MANAGER_SERVICE: Final = (f"sessionctl-manager.{NAMESPACE}.svc.cluster.local", 80)
+# For people: one process is enough, two pods show what a rollout does.
+MANAGER_COUNTS: Final[Mapping[Kind, int]] = {"simulated": 1, "real": 2}
 KEYS_SECRET: Final = "sessionctl-api-keys"
 _ACCOUNT: Final = "sessionctl"
 _PROGRAM: Final = Path(sysconfig.get_path("scripts")) / "sessionctl"
@@ -74,7 +79,7 @@ def make_key(cluster: LocalCluster, name: str) -> str | None:
         ClusterError: It cannot be made.
     """
     scopes = ("--scope", "read", "--scope", "write", "--scope", "access")
-    argv = [_PROGRAM, "--quiet", "apikey", "create", name, *scopes, "--output", "json"]
+    argv: list[str | Path] = [_PROGRAM, "--quiet", "apikey", "create", name, *scopes, "--output", "json"]
     done = subprocess.run(argv, env=cluster.environment(), capture_output=True, text=True, check=False)
     if done.returncode == _CONFLICT:
         return None
