@@ -6,12 +6,16 @@ import asyncio
 import random
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from tools.localcluster import ClusterError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tools.localcluster import LocalCluster
+
+PAUSE_SECONDS: Final = 0.5
 
 
 @dataclass
@@ -46,5 +50,15 @@ class Storm:
             await asyncio.to_thread(self.cluster.kill, victim)
             self.faults[victim] = self.faults.get(victim, 0) + 1
             await asyncio.sleep(dice.uniform(0, self.outage))
-            await asyncio.to_thread(self.cluster.start_component, victim)
+            await self._start(victim)
             pause = dice.uniform(0, 2 * self.calm * len(self.victims))
+
+    async def _start(self, victim: str) -> None:
+        """Start it as kubelet does: again and again, because what it needs may be away."""
+        while True:
+            try:
+                await asyncio.to_thread(self.cluster.start_component, victim)
+            except ClusterError:
+                await asyncio.sleep(PAUSE_SECONDS)
+            else:
+                return

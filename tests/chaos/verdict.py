@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.chaos.people import STATUS_LAG_SECONDS
+from tests.chaos.truth import DELAY_SECONDS
 
 if TYPE_CHECKING:
     from tests.chaos.people import Notes
@@ -29,8 +30,7 @@ def lies(truth: Truth, notes: Notes) -> list[str]:
     """Name every status that was not true at any moment of the last two seconds before it."""
     found = []
     for answer in notes.answers:
-        # What the watch of the test saw late was true earlier.
-        seen_by = truth.blind_until(answer.answered) + STATUS_LAG_SECONDS
-        if answer.replicas not in truth.of(answer.uuid).during(answer.asked - STATUS_LAG_SECONDS, seen_by):
+        asked, answered = answer.asked - STATUS_LAG_SECONDS, answer.answered + DELAY_SECONDS
+        if answer.replicas not in truth.may_have_been(answer.uuid, asked, answered):
             found.append(f"{answer.uuid} was said to have {answer.replicas} replicas at {answer.answered:.2f}")
     return found
