@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+from contextlib import ExitStack
 from typing import Any
 
 import httpx
 import pytest
+import uvicorn
 
+from sessionctl.api.connections import TimedProtocol
 from sessionctl.api.middleware import RequestMiddleware
+from sessionctl.api.sse import MOST_STREAMS_PER_CALLER
 from sessionctl.core.identity import new_session_id
 from sessionctl.factory import DirectOptions, open_factory
 from sessionctl.models import SessionId
@@ -217,7 +222,8 @@ async def test_too_many_requests_of_a_key_or_for_a_user_are_told_when_to_come_ag
         theirs = [await api.get(f"/session/{sessions['other']}/status", key="other") for _ in range(2)]
         assert {answer.status_code for answer in theirs} == {200}
     # Other tests call with other limits at once.
-    census.redis.delete(*census.redis.keys("limit:*"))
+    with census.redis() as redis:
+        redis.delete(*redis.keys("limit:*"))
 
 
 async def test_a_browser_may_call_from_where_it_is_allowed_to(
@@ -260,3 +266,56 @@ async def test_health_needs_no_credential(api: Api) -> None:
     draining = await api.get("/readyz", key=None)
     assert (draining.status_code, draining.json()) == (503, {"status": "draining"})
     assert (await api.get("/healthz", key=None)).status_code == 200
+
+
+async def test_a_token_outlives_the_record_that_redis_lost_before_it(api: Api, mine: SessionId, census: Census) -> None:
+    with census.redis() as redis:
+        redis.delete(f"session:{mine}")
+    token = (await api.post(f"/session/{mine}/access")).json()["token"]
+    assert (await api.post(f"/session/{mine}/wake")).status_code == 202
+    assert (
+        await api.get(f"/session/{mine}/status", key=None, headers={"Authorization": f"Bearer {token}"})
+    ).status_code == 200
+
+
+async def test_one_caller_does_not_take_all_places_for_streams(api: Api, mine: SessionId) -> None:
+    with ExitStack() as held:
+        for _ in range(MOST_STREAMS_PER_CALLER):
+            held.enter_context(api.services.streams.place("all"))
+        refused = await api.get(f"/session/{mine}/events")
+        assert (refused.status_code, refused.json()["code"]) == (429, "rate_limited")
+        assert int(refused.headers["Retry-After"]) >= 1
+        held.enter_context(api.services.streams.place("read"))
+    with api.services.streams.place("all"):
+        pass
+
+
+async def test_a_head_that_does_not_come_to_its_end_is_not_waited_for() -> None:
+    class Quick(TimedProtocol):
+        head_seconds = 0.2
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.sleep(0.5)
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    config = uvicorn.Config(app, http=Quick, lifespan="off", log_config=None, ws="none")
+    server = uvicorn.Server(config)
+    listener = socket.create_server(("127.0.0.1", 0))
+    serving = asyncio.create_task(server._serve([listener]))
+    try:
+        async with asyncio.timeout(30):
+            for begun in (b"", b"GET / HTTP/1.1\r\nHost:"):
+                reader, writer = await asyncio.open_connection(*listener.getsockname())
+                writer.write(begun)
+                assert await reader.read() == b""
+                writer.close()
+            # An answer may take longer than a head, and the connection is good for another request.
+            reader, writer = await asyncio.open_connection(*listener.getsockname())
+            for _ in range(2):
+                writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+                assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200")
+            writer.close()
+    finally:
+        server.should_exit = True
+        await serving

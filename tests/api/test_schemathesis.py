@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator
 from http import HTTPStatus
 from itertools import count
-from typing import Final
+from typing import Any, Final
 
 import pytest
 import schemathesis
@@ -77,7 +77,7 @@ def nothing_left(platform: LocalCluster) -> Iterator[None]:
     suppress_health_check=list(HealthCheck),
 )
 def test_no_call_is_answered_by_a_bug_or_by_what_is_not_documented(
-    case: schemathesis.Case, manager: Manager, mine: SessionId
+    case: schemathesis.Case[Any], manager: Manager, mine: SessionId
 ) -> None:
     # Half of the calls that name a session name one that there is; a stream of its events would never end.
     if case.path_parameters and "events" not in case.path and case.method != "DELETE" and next(_turns) % 2:

@@ -77,7 +77,9 @@ def make_keys() -> tuple[dict[str, str], dict[str, ApiKey]]:
 
 
 @asynccontextmanager
-async def open_api(factory: Factory, *, max_waiting: int = 100, **settings: Any) -> AsyncIterator[Api]:
+async def open_api(
+    factory: Factory, *, max_waiting: int = 100, synced: bool = True, **settings: Any
+) -> AsyncIterator[Api]:
     """Serve in this process, without limits unless ``settings`` of the section `api` say so; nobody sweeps."""
     limits = dict.fromkeys(("key_rate", "key_burst", "user_rate", "user_burst"), 1_000_000)
     changed = replace(
@@ -90,9 +92,10 @@ async def open_api(factory: Factory, *, max_waiting: int = 100, **settings: Any)
     texts, stored = make_keys()
     ring.replace(stored.values())
     services = await assemble(factory, ring, factory.metrics, life)
-    watching = asyncio.create_task(factory.mirror.run())
-    await asyncio.wait_for(factory.mirror.wait_synced(), 30)
-    life.synced.set()
+    watching = asyncio.create_task(factory.mirror.run() if synced else asyncio.sleep(0))
+    if synced:
+        await asyncio.wait_for(factory.mirror.wait_synced(), 30)
+        life.synced.set()
     app = create_app(services)
     transport = httpx.ASGITransport(app, raise_app_exceptions=True)
     try:

@@ -95,6 +95,8 @@ class RedisProxy:
         self._pairs: list[_Pair] = []
         self._holds: list[Hold] = []
         self._thread = threading.Thread(target=self._accept, daemon=True)
+        self.away = False
+        """Whether every connection is closed as soon as it is made."""
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -149,6 +151,9 @@ class RedisProxy:
                 client, _ = self._listener.accept()
             except OSError:
                 return
+            if self.away:
+                client.close()
+                continue
             try:
                 server = socket.create_connection(self._target, timeout=5)
                 server.settimeout(None)

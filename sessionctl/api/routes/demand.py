@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid as uuids
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Query
 
@@ -23,6 +23,9 @@ from sessionctl.errors import (
 from sessionctl.models import Scope
 from sessionctl.wire import Action, ChatRequest, QueuedChat
 
+STORED: Final = "stored; it takes effect when the cluster is back"
+"""What core says of it names addresses."""
+
 router = APIRouter(route_class=GuardedRoute, tags=["sessions"])
 
 
@@ -33,8 +36,8 @@ router = APIRouter(route_class=GuardedRoute, tags=["sessions"])
 )
 async def wake(services: Given, session_id: Session) -> Action:
     """Wake a session; one that is awake is counted as used now."""
-    notice = await services.demand.wake(session_id)
-    return Action(uuid=session_id, action="wake", status="queued", notice=notice)
+    stored = await services.demand.wake(session_id) is not None
+    return Action(uuid=session_id, action="wake", status="queued", notice=STORED if stored else None)
 
 
 @router.post(
