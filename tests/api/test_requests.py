@@ -17,7 +17,7 @@ from sessionctl.api.sse import MOST_STREAMS_PER_CALLER
 from sessionctl.core.identity import new_session_id
 from sessionctl.factory import DirectOptions, open_factory
 from sessionctl.models import SessionId
-from tests.api.world import URL, Api, open_api
+from tests.api.world import EVERYTHING, MINE, URL, Api, open_api
 from tests.support.census import Census
 
 CREATE = "/session/create"
@@ -288,6 +288,37 @@ async def test_one_caller_does_not_take_all_places_for_streams(api: Api, mine: S
         held.enter_context(api.services.streams.place("read"))
     with api.services.streams.place("all"):
         pass
+
+
+async def test_a_stream_ends_when_its_credential_is_revoked(api: Api, mine: SessionId) -> None:
+    api.services.streams.heartbeat_seconds = 0.05
+    token = await api.services.tokens.issue(mine, MINE, EVERYTHING)
+    headers = [(b"authorization", f"Bearer {token.text}".encode())]
+    path = f"/session/{mine}/events"
+    scope = {"type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "query_string": b""}
+    sent: list[Any] = []
+    beaten, asked = asyncio.Event(), False
+
+    async def receive() -> Any:
+        nonlocal asked
+        if not asked:
+            asked = True
+            return {"type": "http.request", "body": b"", "more_body": False}
+        return await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+        if message.get("body", b"").startswith(b":"):
+            beaten.set()
+
+    streaming = asyncio.create_task(api.app({**scope, "headers": headers}, receive, send))
+    async with asyncio.timeout(30):
+        await beaten.wait()
+        assert not streaming.done()
+        await api.delete(f"/session/{mine}/access")
+        await streaming
+    assert sent[0]["status"] == 200
+    assert sent[-1]["more_body"] is False
 
 
 async def test_a_head_that_does_not_come_to_its_end_is_not_waited_for() -> None:
