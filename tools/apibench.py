@@ -13,6 +13,7 @@ import os
 import ssl
 import statistics
 import sys
+import sysconfig
 import tempfile
 import time
 import uuid
@@ -44,6 +45,7 @@ CONFIG: Final = {
     "api": {"keyRate": 100000, "keyBurst": 100000, "userRate": 100000, "userBurst": 100000},
 }
 HELM_FLAGS: Final = ("--disable-openapi-validation", "--no-hooks", "--namespace", "sessions", "--values", "-")
+SESSIONCTL: Final = str(Path(sysconfig.get_path("scripts")) / "sessionctl")
 DEPLOYMENTS: Final = "/apis/apps/v1/namespaces/sessions/deployments"
 CLAIMS: Final = "/api/v1/namespaces/sessions/persistentvolumeclaims"
 MERGE: Final = {"Content-Type": "application/merge-patch+json"}
@@ -103,7 +105,10 @@ class ApiBench:
 
     async def run(self) -> None:
         """Measure everything, in an order in which nothing disturbs what follows."""
-        values = self._cluster.tool("sessionctl", "template", "-o", "json")
+        template = await asyncio.create_subprocess_exec(
+            SESSIONCTL, "template", "-o", "json", env=self._environment, stdout=asyncio.subprocess.PIPE
+        )
+        values = (await template.communicate())[0].decode()
         started = asyncio.Event()
         watching = asyncio.create_task(self._watcher.run(started))
         await started.wait()
@@ -228,6 +233,8 @@ class ApiBench:
 
     async def _bare_deployments(self, session: str, count: int) -> list[str]:
         model = (await self._kube.get(f"{DEPLOYMENTS}/user-{session}")).json()
+        claim = (await self._kube.get(f"{CLAIMS}/user-{session}")).json()["spec"]
+        claim.pop("volumeName", None)
         names = [f"bare-{number}" for number in range(count)]
         slots = asyncio.Semaphore(PARALLEL)
 
@@ -237,8 +244,18 @@ class ApiBench:
             spec["replicas"] = 0
             spec["selector"] = {"matchLabels": own}
             spec["template"]["metadata"]["labels"] = own
+            for volume in spec["template"]["spec"]["volumes"]:
+                if "persistentVolumeClaim" in volume:
+                    volume["persistentVolumeClaim"]["claimName"] = name
             body = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": spec}
+            own_claim = {
+                "apiVersion": "v1",
+                "kind": "PersistentVolumeClaim",
+                "metadata": {"name": name},
+                "spec": claim,
+            }
             async with slots:
+                (await self._kube.post(CLAIMS, json=own_claim)).raise_for_status()
                 (await self._kube.post(DEPLOYMENTS, json=body)).raise_for_status()
 
         await asyncio.gather(*(make(name) for name in names))
