@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from sessionctl.models import SessionId
-from tests.api.manager import Manager, serving, write_keys
+from tests.api.manager import Manager, serving, starting, write_keys
 from tests.api.world import make_keys
 from tests.support.sessionctl_cli import Cli
 from tests.support.waiting import until, wait_for
@@ -220,3 +220,22 @@ async def test_a_second_signal_ends_it_at_once(
         await until(lambda: manager.says("draining"), "it drains")
         manager.tell(signal.SIGTERM)
         assert await asyncio.to_thread(manager.wait) == 0
+
+
+def test_a_cluster_that_is_away_is_waited_for(platform: LocalCluster, tmp_path: Path) -> None:
+    kubeconfig = tmp_path / "kubeconfig"
+    true = platform.kubeconfig.read_text()
+    kubeconfig.write_text(true.replace(platform.server, "https://127.0.0.1:1"))
+    environment = {"KUBECONFIG": str(kubeconfig)}
+    with starting(Cli.on(platform), tmp_path, STORED, "--drain", "0s", **environment) as manager:
+        said = "not started yet: the Kubernetes API at https://127.0.0.1:1 does not answer"
+        wait_for(lambda: manager.log.read_text().count(said) > 1, "it says so, and goes on")
+        assert manager.process.poll() is None
+
+        fresh = tmp_path / "fresh"
+        fresh.write_text(true)
+        fresh.rename(kubeconfig)
+
+        manager.wait_ready()
+        manager.tell(signal.SIGTERM)
+        assert manager.wait() == 0
