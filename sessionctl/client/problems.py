@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 MOST_DETAIL: Final = 500
 """Characters of an answer that an error quotes."""
+NO_SUCH_CALL: Final = frozenset({"no_such_route", "method_not_allowed"})
 _KINDS_OF_STATUS: Final[dict[int, type[SessionctlError]]] = {
     HTTPStatus.UNAUTHORIZED: UnauthenticatedError,
     HTTPStatus.FORBIDDEN: ForbiddenError,
@@ -49,6 +50,8 @@ def error_of(response: httpx.Response, address: str) -> SessionctlError:
     if problem is None:
         msg = f"{address} answered {response.status_code} {response.reason_phrase}, and not as the Session API does"
         return ApiError(msg.strip(), hint="See whether the URL is that of the Session API, and what stands before it.")
+    if problem.code in NO_SUCH_CALL:
+        return ApiError(f"{address} does not offer this call", hint="Upgrade the platform release to this version.")
     kind = _KINDS_OF_CODE.get(problem.code) or _KINDS_OF_STATUS.get(response.status_code) or _general(response)
     # The server's detail ends with the next step, if there is one.
     message, hint = _message(problem), None

@@ -103,6 +103,13 @@ async def test_a_code_of_a_newer_server_is_told_by_its_status(status: int, kind:
             await api.wake(SESSION)
 
 
+@pytest.mark.parametrize("code", ["no_such_route", "method_not_allowed"])
+async def test_a_call_that_an_older_server_lacks_is_no_session_that_is_not_there(code: str) -> None:
+    async with client(Server(problem(404, code))) as api:
+        with pytest.raises(ApiError, match=r"https://api\.test does not offer this call"):
+            await api.why(SESSION)
+
+
 async def test_the_fields_that_are_wrong_are_named() -> None:
     wrong = problem(422, "invalid_request", "the body is wrong", errors=[{"field": "body.user_id", "message": "empty"}])
     async with client(Server(wrong)) as api:
