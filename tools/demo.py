@@ -16,7 +16,6 @@ import sysconfig
 import tempfile
 import time
 from functools import cached_property
-from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -267,8 +266,7 @@ def _install(demo: Demo, cluster: LocalCluster) -> None:
 
 
 def _make_key(demo: Demo) -> None:
-    quiet = demo.curl.quiet()
-    demo.expect("the managers know the key", lambda: quiet.get("/sessions").status == HTTPStatus.OK)
+    demo.expect("the managers know the key", demo.curl.is_known)
     accepted(demo.curl.get("/sessions"))
 
 

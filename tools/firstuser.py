@@ -167,12 +167,19 @@ class FirstUser:
         fields(self.curl.get(f"{one}/why"), 200, WHY)
         access = fields(self.curl.quiet().post(f"{one}/access"), 200, ACCESS)
         expect(access["url"].partition("_session/")[0], listed["sessions"][0]["session"]["url"], "the editor's address")
-        fields(self.curl.get(f"{one}/messages"), 200, CONVERSATION)
+        chat = fields(self.curl.post(f"{one}/chat", {"message": "hello"}), 202, QUEUED_CHAT)
+        messages = fields(self.curl.get(f"{one}/messages"), 200, CONVERSATION)["messages"]
+        expect([each["message_id"] for each in messages], [chat["message_id"]], "the conversation")
         history = self.curl.get(f"{one}/events", "--no-buffer", "--max-time", "1")
         told = {line.removeprefix("event: ") for line in history.text.splitlines() if line.startswith("event: ")}
         expect({"created", "woken", "slept"} - told, set(), "what the events do not tell of")
-        expect(self.curl.get("/readyz").status, 200, "the status of the answer")
-        answer = fields(self.curl.post(f"{one}/sleep"), 200, ACTION)
+        for path in ("/healthz", "/readyz", "/readyz?verbose"):
+            expect(self.curl.get(path).status, 200, "the status of the answer")
+        for path in ("/metrics", "/openapi.json", "/docs"):
+            expect(self.curl.quiet().get(path).status, 200, f"the status of {path}")
+        # A message waits, so only who insists puts it to sleep.
+        expect(self.curl.post(f"{one}/sleep").status, 409, "the status of the answer")
+        answer = fields(self.curl.post(f"{one}/sleep?force=true"), 200, ACTION)
         expect(answer["action"], "sleep", "the action")
         expect(fields(self.curl.delete(one), 202, ACTION)["action"], "delete", "the action")
         self.status_reaches("deleted")
@@ -263,7 +270,7 @@ def main() -> int:
                 cluster.api_url, make_key(cluster, "first-user") or "", Path(folder), lambda line: say(f"  {line}")
             )
             # A Secret reaches its pods a few seconds later.
-            until(lambda: curl.quiet().get("/sessions").status == _OK, "the managers know the key")
+            until(curl.is_known, "the managers know the key")
             measured = walk(FirstUser(curl, Api.from_kubeconfig(cluster.kubeconfig), say))
         except ToolError as error:
             say(f"error: {error}")

@@ -9,7 +9,7 @@ from fastapi import Depends, Request
 from fastapi.routing import APIRoute
 from starlette.responses import Response
 
-from sessionctl.api.problems import BadFieldError, status_of
+from sessionctl.api.problems import status_of
 from sessionctl.api.services import Services
 from sessionctl.core.admission import Admitted, Credentials
 from sessionctl.core.identity import parse_session_id
@@ -91,7 +91,7 @@ def _session_id(text: str) -> SessionId:
     try:
         return parse_session_id(text)
     except InvalidRequestError:
-        raise BadFieldError("uuid", "should be a lower-case UUID of version 4") from None
+        raise InvalidRequestError("should be a lower-case UUID of version 4", field="uuid") from None
 
 
 def services_of(request: Request) -> Services:

@@ -24,6 +24,8 @@ REQUEST_ID: Final = "x-request-id"
 BODY_SECONDS: Final = 30.0
 """A body that takes longer is not waited for."""
 _SANE_ID: Final = re.compile(r"[A-Za-z0-9._:+/=-]{1,128}")
+GONE: Final = 499
+"""In log and metrics, of a request whose sender went away before it was complete."""
 _UNMATCHED: Final = "unmatched"
 
 _log = logging.getLogger("sessionctl.access")
@@ -83,6 +85,7 @@ class _Exchange:
         except SlowBodyError:
             response = problem(HTTPStatus.REQUEST_TIMEOUT, "request_timeout", "the body did not come in time")
         except ClientDisconnect:
+            self._status = GONE
             return
         except Exception:  # noqa: BLE001 - whatever it is, somebody waits for an answer
             _log.exception("a bug", extra={"request_id": self._request_id})

@@ -87,14 +87,6 @@ _CODES: Final = {
 _log = logging.getLogger(__name__)
 
 
-class BadFieldError(InvalidRequestError):
-    """One field of a request cannot be accepted."""
-
-    def __init__(self, field: str, message: str) -> None:
-        super().__init__(message)
-        self.field = field
-
-
 def status_of(kind: type[SessionctlError]) -> HTTPStatus:
     """Return the HTTP status of an error's kind."""
     return next(STATUSES[ancestor] for ancestor in kind.__mro__ if ancestor in STATUSES)
@@ -120,7 +112,8 @@ def of_error(error: SessionctlError) -> Response:
     if public is not None:
         _log.warning("%s: %s", error.code, error.message)
     detail = public or (error.message if error.hint is None else f"{error.message.rstrip('.')}. {error.hint}")
-    errors = [FieldProblem(field=error.field, message=error.message)] if isinstance(error, BadFieldError) else []
+    field = error.field if isinstance(error, InvalidRequestError) else None
+    errors = [FieldProblem(field=field, message=error.message)] if field is not None else []
     return problem(status, error.code, detail, errors=errors, headers=_headers(error, status))
 
 

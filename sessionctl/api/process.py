@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import uvicorn
 
 from sessionctl.api.app import create_app
+from sessionctl.api.connections import TimedProtocol
 from sessionctl.api.services import Life, assemble
 from sessionctl.core.keys import KeyRing
 from sessionctl.errors import ConfigurationError
@@ -106,7 +107,7 @@ def _configuration(app: ASGIApp) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="asyncio",
-        http="h11",
+        http=TimedProtocol,
         ws="none",
         lifespan="off",
         interface="asgi3",

@@ -33,6 +33,7 @@ class Streams:
     """The open streams of this process."""
 
     def __init__(self) -> None:
+        self.heartbeat_seconds = HEARTBEAT_SECONDS
         self._open: Counter[str] = Counter()
 
     @contextmanager
@@ -100,7 +101,7 @@ class EventStream(Response):
     async def _chunks(self, listener: Listener) -> AsyncGenerator[bytes, None]:
         yield f"retry: {RECONNECT_MS}\n\n".encode()
         loop = asyncio.get_running_loop()
-        look_at = loop.time() + HEARTBEAT_SECONDS
+        look_at = loop.time() + self._streams.heartbeat_seconds
         ended = asyncio.create_task(self._ending.wait())
         try:
             while True:
@@ -121,7 +122,7 @@ class EventStream(Response):
                     return
                 if loop.time() >= look_at:
                     await self._still_allowed()
-                    look_at = loop.time() + HEARTBEAT_SECONDS
+                    look_at = loop.time() + self._streams.heartbeat_seconds
                     yield b": still here\n\n"
         except SessionctlError:
             # Revoked, expired, gone, or nobody can say: whoever may go on comes back with the last id.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,6 +12,8 @@ import typer
 from sessionctl.cli.options import duration
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from sessionctl.factory import Factory
 
 KEYS_VARIABLE = "SESSIONCTL_API_KEYS"
@@ -43,6 +47,8 @@ def serve(
     if not directory:
         raise InvalidRequestError("no directory with API keys", hint=f"Give --api-keys, or set {KEYS_VARIABLE}.")
     given = duration("--drain", drain) if drain is not None else None
+    # The first process of a container is not ended by a signal it has no handler for, and starting takes a while.
+    signal.signal(signal.SIGTERM, _leave)
 
     async def work(factory: Factory) -> None:
         from sessionctl.api.process import Address, run
@@ -53,3 +59,7 @@ def serve(
         await run(factory, Address(host, port), directory, patience)
 
     call(ctx, work, lasting=True)
+
+
+def _leave(_signal: int, _frame: FrameType | None) -> None:
+    sys.exit(0)

@@ -104,6 +104,9 @@ class Journal:
             except Exception:  # noqa: BLE001
                 # The next ones are written all the same, and whoever noted this one is long gone.
                 _log.exception("the event %s is not recorded", event.kind, extra={"session": event.session_id})
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                return  # it was swallowed: see ``core.rounds``
 
     async def _write(self, event: SessionEvent, *, counted: bool) -> str | None:
         try:

@@ -29,29 +29,40 @@ class Rounds:
         self, loop: Loop, work: Callable[[], Awaitable[object]], pause: float, *, retry: float | None = None
     ) -> None:
         """Run ``work`` until this task is cancelled, ``pause`` seconds apart; ``retry`` seconds after a failure."""
+        told = ""
         while True:
-            failed = not await self._once(loop, work)
+            failure = await self._once(loop, work, told)
             if _is_ending():
                 # asyncio.wait_for, which the client of Redis uses, may swallow a cancellation (before Python 3.12).
                 raise asyncio.CancelledError
-            await self.clock.sleep(retry if failed and retry is not None else pause)
+            if told and not failure:
+                _log.info("the %s loop works again", loop)
+            told = failure
+            await self.clock.sleep(retry if failure and retry is not None else pause)
 
-    async def _once(self, loop: Loop, work: Callable[[], Awaitable[object]]) -> bool:
-        started, done = self.clock.monotonic(), False
+    async def _once(self, loop: Loop, work: Callable[[], Awaitable[object]], told: str) -> str:
+        """Run one pass; return how it failed, or nothing. What was told of the pass before is not told again."""
+        started, failure = self.clock.monotonic(), ""
         try:
             await work()
-            done = True
         except SessionctlError as error:
-            _log.warning("a pass of the %s loop came to nothing: %s", loop, error)
+            failure = repr(error)
+            if failure != told:
+                _log.warning("a pass of the %s loop came to nothing: %s", loop, error)
         except asyncio.CancelledError:
             if _is_ending():
                 raise
             # Of something that the work waited for, not of this loop.
-            _log.exception("a pass of the %s loop was cut off", loop)
-        except Exception:  # noqa: BLE001 - a bug must not end what keeps every session
-            _log.exception("a pass of the %s loop broke", loop)
-        self.metrics.loop_ended(loop, self.clock.monotonic() - started, failed=not done)
-        return done
+            failure = "cut off"
+            if failure != told:
+                _log.exception("a pass of the %s loop was cut off", loop)
+        except Exception as error:  # noqa: BLE001 - told below, once
+            # A bug must not end what keeps every session.
+            failure = repr(error)
+            if failure != told:
+                _log.exception("a pass of the %s loop broke", loop)
+        self.metrics.loop_ended(loop, self.clock.monotonic() - started, failed=bool(failure))
+        return failure
 
 
 def _is_ending() -> bool:

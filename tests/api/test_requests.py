@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+from contextlib import ExitStack
 from typing import Any
 
 import httpx
 import pytest
+import uvicorn
 
+from sessionctl.api.connections import TimedProtocol
 from sessionctl.api.middleware import RequestMiddleware
+from sessionctl.api.sse import MOST_STREAMS_PER_CALLER
 from sessionctl.core.identity import new_session_id
 from sessionctl.factory import DirectOptions, open_factory
 from sessionctl.models import SessionId
-from tests.api.world import URL, Api, open_api
+from tests.api.world import EVERYTHING, MINE, URL, Api, open_api
 from tests.support.census import Census
 
 CREATE = "/session/create"
@@ -261,3 +266,87 @@ async def test_health_needs_no_credential(api: Api) -> None:
     draining = await api.get("/readyz", key=None)
     assert (draining.status_code, draining.json()) == (503, {"status": "draining"})
     assert (await api.get("/healthz", key=None)).status_code == 200
+
+
+async def test_a_token_outlives_the_record_that_redis_lost_before_it(api: Api, mine: SessionId, census: Census) -> None:
+    with census.redis() as redis:
+        redis.delete(f"session:{mine}")
+    token = (await api.post(f"/session/{mine}/access")).json()["token"]
+    assert (await api.post(f"/session/{mine}/wake")).status_code == 202
+    assert (
+        await api.get(f"/session/{mine}/status", key=None, headers={"Authorization": f"Bearer {token}"})
+    ).status_code == 200
+
+
+async def test_one_caller_does_not_take_all_places_for_streams(api: Api, mine: SessionId) -> None:
+    with ExitStack() as held:
+        for _ in range(MOST_STREAMS_PER_CALLER):
+            held.enter_context(api.services.streams.place("all"))
+        refused = await api.get(f"/session/{mine}/events")
+        assert (refused.status_code, refused.json()["code"]) == (429, "rate_limited")
+        assert int(refused.headers["Retry-After"]) >= 1
+        held.enter_context(api.services.streams.place("read"))
+    with api.services.streams.place("all"):
+        pass
+
+
+async def test_a_stream_ends_when_its_credential_is_revoked(api: Api, mine: SessionId) -> None:
+    api.services.streams.heartbeat_seconds = 0.05
+    token = await api.services.tokens.issue(mine, MINE, EVERYTHING)
+    headers = [(b"authorization", f"Bearer {token.text}".encode())]
+    path = f"/session/{mine}/events"
+    scope = {"type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "query_string": b""}
+    sent: list[Any] = []
+    beaten, asked = asyncio.Event(), False
+
+    async def receive() -> Any:
+        nonlocal asked
+        if not asked:
+            asked = True
+            return {"type": "http.request", "body": b"", "more_body": False}
+        return await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+        if message.get("body", b"").startswith(b":"):
+            beaten.set()
+
+    streaming = asyncio.create_task(api.app({**scope, "headers": headers}, receive, send))
+    async with asyncio.timeout(30):
+        await beaten.wait()
+        assert not streaming.done()
+        await api.delete(f"/session/{mine}/access")
+        await streaming
+    assert sent[0]["status"] == 200
+    assert sent[-1]["more_body"] is False
+
+
+async def test_a_head_that_does_not_come_to_its_end_is_not_waited_for() -> None:
+    class Quick(TimedProtocol):
+        head_seconds = 0.2
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.sleep(0.5)
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    config = uvicorn.Config(app, http=Quick, lifespan="off", log_config=None, ws="none")
+    server = uvicorn.Server(config)
+    listener = socket.create_server(("127.0.0.1", 0))
+    serving = asyncio.create_task(server._serve([listener]))
+    try:
+        async with asyncio.timeout(30):
+            for begun in (b"", b"GET / HTTP/1.1\r\nHost:"):
+                reader, writer = await asyncio.open_connection(*listener.getsockname())
+                writer.write(begun)
+                assert await reader.read() == b""
+                writer.close()
+            # An answer may take longer than a head, and the connection is good for another request.
+            reader, writer = await asyncio.open_connection(*listener.getsockname())
+            for _ in range(2):
+                writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+                assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200")
+            writer.close()
+    finally:
+        server.should_exit = True
+        await serving

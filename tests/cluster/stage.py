@@ -256,6 +256,11 @@ class Stage:
         user = cast("dict[str, list[str]]", self.table.admin.acl_getuser("keda"))
         return "on" in user["flags"]
 
+    async def is_deleted(self, session: SessionId) -> bool:
+        """Whether nothing is left of it but its volume, which is marked."""
+        volume = await self.factory.cluster.find_volume(session)
+        return await self.factory.cluster.find_workspace(session) is None and bool(volume and volume.deleted_at)
+
     async def gate_is_open(self) -> bool:
         """Whether Redis says so."""
         return (await self.factory.store.get_epoch()).is_open

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
+from uuid import uuid4
 
 import pytest
 
@@ -309,10 +310,10 @@ class TestAwakeOfATenant:
         await until(lambda: mirror.count_awake("default") == self.LIMIT, "both seen awake")
 
         await demand.demand.wake(awake)
-        await demand.demand.enqueue(awake, "message-1", "hello", 100)
+        await demand.demand.enqueue(awake, str(uuid4()), "hello", 100)
         for _ in range(2):
             with pytest.raises(QuotaExceededError):
-                await demand.demand.enqueue(third, "message-1", "hello", 100)
+                await demand.demand.enqueue(third, str(uuid4()), "hello", 100)
         assert stage.table.elements(third) == []
         assert await stage.history(third) == [EventKind.QUOTA_REFUSED]
         # What is wanted already is met: KEDA would wake it too.

@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
+from uuid import uuid4
 
 import pytest
 
@@ -232,7 +233,7 @@ class TestWaitingChats:
     @pytest.fixture
     async def chats(self, stage: Stage, session: SessionId) -> list[str]:
         """Two messages that wait for a start that takes too long."""
-        ids = ["message-1", "message-2"]
+        ids = sorted(str(uuid4()) for _ in range(2))
         for message_id in ids:
             await stage.factory.store.enqueue(session, message_id, "hello", 100)
         return ids
@@ -276,10 +277,11 @@ class TestWaitingChats:
     ) -> None:
         """It judged the first start; the other keeper gave it up, and somebody wrote again."""
         await overdue(stage, session)
+        third = str(uuid4())
 
         async def next_start() -> None:
             await stage.start_keeper(Hooks(), AT_ONCE).tick([await stage.find(session)])
-            await stage.factory.demand.enqueue(session, "message-3", "again", 100)
+            await stage.factory.demand.enqueue(session, third, "again", 100)
 
         hooks.before("settle_waiting", next_start)
 
@@ -287,7 +289,7 @@ class TestWaitingChats:
 
         assert report.failed == ()
         assert [chat for chat, _, _ in await self.ends(stage, session)] == chats
-        assert [chat.message_id for chat in await stage.factory.store.list_waiting(session)] == ["message-3"]
+        assert [chat.message_id for chat in await stage.factory.store.list_waiting(session)] == [third]
         assert await stage.is_awake(session)
 
     async def test_while_the_gate_is_closed_they_wait(
@@ -362,7 +364,7 @@ class TestAgentThatAnsweredOnce:
         assert report.failed == (silent,)
 
     async def test_its_message_may_have_been_at_work(self, stage: Stage, silent: SessionId, hooks: Hooks) -> None:
-        await stage.factory.store.enqueue(silent, "message-1", "hello", 100)
+        await stage.factory.store.enqueue(silent, str(uuid4()), "hello", 100)
         idle = replace(stage.factory.settings.idle, unknown_limit=timedelta())
 
         await stage.start_keeper(hooks, AT_ONCE, idle=idle).tick([await stage.find(silent)])

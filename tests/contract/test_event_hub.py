@@ -8,6 +8,7 @@ import itertools
 import random
 from contextlib import AsyncExitStack
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,13 +19,13 @@ from sessionctl.adapters.store.redis_store import RedisStore
 from sessionctl.core.events import MOST_UNTAKEN, EventHub, Listener
 from sessionctl.core.identity import new_session_id
 from sessionctl.errors import InvalidRequestError, StoreError
-from sessionctl.models import EventKind, SessionEvent, SessionId, StoredEvent
+from sessionctl.models import EventKind, EventPage, SessionEvent, SessionId, StoredEvent
 from sessionctl.settings import EventSettings
 from tests.support.redis_proxy import command
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from tests.support.redis import RedisServer
     from tests.support.redis_proxy import RedisProxy
@@ -33,6 +34,59 @@ if TYPE_CHECKING:
 ROOM = EventSettings(max_length=100_000, max_bytes=1 << 30)
 FOR_EVER = timedelta(hours=1)
 """A reader that must be told of everything: looking again after a while would hide that it was not."""
+
+
+class HeldStore(RedisStore):
+    """The store; what it has read may be held back before whoever asked hears of it."""
+
+    def __init__(self, redis: RedisServer) -> None:
+        super().__init__(redis.endpoint(), events=ROOM)
+        self.page: Held | None = None
+        self.news: Held | None = None
+
+    async def read_events(self, session_id: SessionId, after: str, limit: int) -> EventPage:
+        found = await super().read_events(session_id, after, limit)
+        held, self.page = self.page, None
+        if held is not None:
+            await held.back()
+        return found
+
+    async def wait_events(self, after: Mapping[SessionId, str], patience: timedelta) -> Sequence[StoredEvent]:
+        found = await super().wait_events(after, patience)
+        held, self.news = self.news, None
+        if held is not None:
+            await held.back()
+        return found
+
+
+class Held:
+    """One answer of Redis on its way; ``first`` is called when it is there."""
+
+    def __init__(self, first: Callable[[], None] = lambda: None) -> None:
+        self.there = asyncio.Event()
+        self._first = first
+        self._go = asyncio.Event()
+
+    async def back(self) -> None:
+        self._first()
+        self.there.set()
+        await self._go.wait()
+
+    def let_go(self) -> None:
+        self._go.set()
+
+
+@pytest_asyncio.fixture
+async def held(redis: RedisServer) -> AsyncIterator[HeldStore]:
+    async with HeldStore(redis) as opened:
+        yield opened
+
+
+@pytest_asyncio.fixture
+async def held_hub(held: HeldStore) -> AsyncIterator[EventHub]:
+    opened = EventHub(held, SystemClock(), FOR_EVER)
+    yield opened
+    await opened.close()
 
 
 @pytest_asyncio.fixture
@@ -104,17 +158,17 @@ async def test_what_is_no_id_is_refused_before_anything_is_followed(hub: EventHu
 async def test_others_join_while_the_reader_waits(store: RedisStore, hub: EventHub, table: Table) -> None:
     """One reader, whose wait has no end of its own, learns of each new session at once."""
     async with AsyncExitStack() as stack:
-        following = []
         for number in range(5):
             session_id = new_session_id()
             listener = await stack.enter_async_context(hub.listen(session_id))
-            following.append((session_id, asyncio.create_task(take(listener, 1))))
+            news = asyncio.create_task(take(listener, 2))
+            await until(partial(getattr, listener, "live"), "it waits for news")
             await until(lambda: blocks(table), "the reader waits")
             assert table.admin.info("clients")["blocked_clients"] == 1, number
-        for session_id, _ in reversed(following):
-            await say(store, session_id, session_id)
-
-        assert await asyncio.gather(*(task for _, task in following)) == [[session_id] for session_id, _ in following]
+            await say(store, session_id, "first")
+            if number:
+                await say(store, session_id, "second")
+                assert await news == ["first", "second"]
 
 
 async def test_nothing_is_missing_or_twice_over_random_cuts(
@@ -165,10 +219,69 @@ async def test_listeners_at_every_point_of_one_stream(store: RedisStore, hub: Ev
     assert await asyncio.gather(*following) == expected
 
 
+async def test_the_reader_may_be_further_than_a_page_on_its_way(held: HeldStore, held_hub: EventHub) -> None:
+    """The page that says that there is no more is old by the time it arrives."""
+    session_id = new_session_id()
+    async with held_hub.listen(session_id) as late, held_hub.listen(session_id) as other:
+        page = held.page = Held()
+        news = asyncio.create_task(take(late, 1))
+        await page.there.wait()
+        await say(held, session_id, "meanwhile")
+        assert await take(other, 1) == ["meanwhile"]
+        waiting = asyncio.create_task(take(other, 1))
+        await until(lambda: other.live, "the other waits for news")
+        page.let_go()
+
+        assert await news == ["meanwhile"]
+        await say(held, session_id, "end")
+        assert await waiting == ["end"]
+
+
+async def test_a_listener_may_be_further_than_news_on_their_way(held: HeldStore, held_hub: EventHub) -> None:
+    session_id = new_session_id()
+    async with held_hub.listen(session_id) as first:
+        waiting = asyncio.create_task(take(first, 2))
+        news = held.news = Held()
+        await until(lambda: first.live, "it waits for news")
+        await say(held, session_id, "on its way")
+        await news.there.wait()
+        async with held_hub.listen(session_id) as second:
+            assert await take(second, 1) == ["on its way"]
+            following = asyncio.create_task(take(second, 1))
+            await until(lambda: second.live, "it waits for news too")
+            news.let_go()
+            await until(lambda: first.fed == second.fed, "the news arrived")
+            await say(held, session_id, "end")
+
+            assert await waiting == ["on its way", "end"]
+            assert await following == ["end"]
+
+
+async def test_news_that_were_asked_for_by_somebody_who_left(held: HeldStore, held_hub: EventHub, table: Table) -> None:
+    """They begin where he stood. Whoever came at that moment stands further back, and needs what is between."""
+    session_id = new_session_id()
+    async with held_hub.listen(session_id) as late:
+        page = held.page = Held()
+        following = asyncio.create_task(take(late, 2))
+        await page.there.wait()
+        await say(held, session_id, "between")
+        async with held_hub.listen(session_id) as gone:
+            assert await take(gone, 1) == ["between"]
+            waiting = asyncio.create_task(take(gone, 1))
+            await until(lambda: blocks(table), "the reader waits")
+            waiting.cancel()
+        news = held.news = Held(page.let_go)
+        news.let_go()
+        await say(held, session_id, "end")
+
+        assert await following == ["between", "end"]
+
+
 async def test_a_slow_listener_is_not_buffered_and_delays_nobody(store: RedisStore, hub: EventHub) -> None:
     session_id, total = new_session_id(), MOST_UNTAKEN * 3
     async with hub.listen(session_id) as slow, hub.listen(session_id) as quick:
         first = asyncio.gather(take(slow, 1), take(quick, 1))
+        await until(lambda: slow.live and quick.live, "both wait for news")
         await say(store, session_id, 0)
         await first
         for number in range(1, total):
@@ -236,6 +349,28 @@ async def test_a_stream_that_was_lost_begins_anew(store: RedisStore, hub: EventH
         await say(store, session_id, 1)
 
         assert list(await both) == [words(range(2))] * 2
+
+
+async def test_who_joins_a_stream_that_was_lost_brings_the_others_back(
+    store: RedisStore, hub: EventHub, table: Table
+) -> None:
+    """What the reader knows of the old stream lies ahead of all that comes: the clock of the new Redis is behind."""
+    session_id = new_session_id()
+    async with hub.listen(session_id) as old:
+        await say(store, session_id, "before")
+        assert await take(old, 1) == ["before"]
+        news = asyncio.create_task(take(old, 2))
+        await until(lambda: old.live, "it waits for news")
+        table.admin.flushall()
+        for number in range(2):
+            table.admin.xadd(f"events:{session_id}", {"kind": "woken", "detail": str(number)}, id=f"{number + 1}-0")
+        async with hub.listen(session_id) as new:
+            assert await take(new, 2) == words(range(2))
+            waiting = asyncio.create_task(take(new, 1))
+
+            assert await news == words(range(2))
+            await until(lambda: new.live, "the new one waits for news")
+            waiting.cancel()
 
 
 async def test_an_id_ahead_of_the_stream_gets_all_there_is(store: RedisStore, hub: EventHub, table: Table) -> None:

@@ -47,7 +47,7 @@ def curl(managed: LocalCluster, tmp_path_factory: pytest.TempPathFactory) -> Cur
     key = make_key(managed, "node-tests")
     assert key
     found = Curl.with_key(managed.api_url, key, tmp_path_factory.mktemp("curl"), print)
-    wait_for(lambda: all(found.quiet().get("/sessions").status == _OK for _ in range(10)), "both know the key")
+    wait_for(found.is_known, "both know the key")
     return found
 
 
