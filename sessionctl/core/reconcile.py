@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from sessionctl.core.diagnosis import Repair, Sighting, diagnose
-from sessionctl.errors import ConflictError, NotFoundError, SessionctlError, StoreError
+from sessionctl.errors import ConflictError, HelmError, NotFoundError, SessionctlError, StoreError
 from sessionctl.models import EventKind, ReleaseStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
     from sessionctl.core.journal import Journal
     from sessionctl.core.releases import ReleaseService
@@ -101,7 +102,7 @@ class Reconciler:
                 return None
             try:
                 refusal = await self._carry_out(repair, live, grace)
-            except (ConflictError, NotFoundError) as error:
+            except (ConflictError, NotFoundError, HelmError) as error:
                 # Another replica's reconcile was faster with a step of it, or whoever uses the session was.
                 if self._diagnose(await self._look_at(session_id), grace) != repair:
                     return None
@@ -207,13 +208,18 @@ class Reconciler:
         if release is None:
             return None
         if live.volume is None and live.workspace is None:
-            return "its Deployment and its volume are missing; it is never started on an empty one"
+            if await self._store.get_burial_age(live.session_id) is None:
+                return "its Deployment and its volume are missing; it is never started on an empty one"
+            await self._releases.uninstall(live.session_id)  # what a race with its purge has left
+            return None
         if _is_awake(live) and (release.status is ReleaseStatus.FAILED or release.chart != self._releases.chart):
             return _SPARED
         if release.status in {ReleaseStatus.PENDING_UPGRADE, ReleaseStatus.PENDING_ROLLBACK}:
             # Helm refuses to go on from a pending revision; a rollback would replay old replicas (DESIGN 3).
             await self._cluster.drop_release_revision(live.session_id, release.revision)
-        await self._releases.upgrade(live.session_id, await self._helm.get_values(live.session_id))
+        values = await self._helm.get_values(live.session_id)
+        async with self._unless_deleted(live.session_id):
+            await self._releases.upgrade(live.session_id, values)
         return None
 
     async def _adopt(self, live: Sighting) -> str | None:
@@ -223,8 +229,22 @@ class Reconciler:
             return "Helm's record is lost and there is no volume that remembers its values"
         if live.release is not None:
             await self._cluster.drop_release_revision(live.session_id, live.release.revision)
-        await self._releases.install(live.session_id, self._releases.values_from(live.volume))
+        async with self._unless_deleted(live.session_id):
+            await self._releases.install(live.session_id, self._releases.values_from(live.volume))
         return None
+
+    @asynccontextmanager
+    async def _unless_deleted(self, session_id: SessionId) -> AsyncGenerator[None, None]:
+        """Take away again what a run of Helm made of a session that was deleted meanwhile; its tombstone says so."""
+        try:
+            yield
+        finally:
+            if await self._store.get_burial_age(session_id) is not None:
+                volume = await self._cluster.find_volume(session_id)
+                if volume is not None and volume.deleted_at is None:
+                    # Made anew, and empty; but nothing is removed that nobody has asked to.
+                    await self._cluster.mark_volume_deleted(session_id, self._clock.now(), purge=False)
+                await self._releases.uninstall(session_id)
 
     async def _bury(self, live: Sighting) -> None:
         present = live.workspace or live.volume

@@ -299,7 +299,9 @@ class TestInterruptions:
         self, stage: Stage, watched: Watched, caplog: pytest.LogCaptureFixture
     ) -> None:
         session, lists = stage.fleet[0], watched.lists(DEPLOYMENTS)
+        event(stage, "Namespace", "sessions", "Anything", 1, stage.table.now())
         version = stage.api.get("/apis/apps/v1/namespaces/sessions/deployments?limit=1")["metadata"]["resourceVersion"]
+        assert watched.watches(DEPLOYMENTS)[-1].query["resourceVersion"] != version
         bookmark = {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": version}}}
         marked: list[Request] = []
 
@@ -352,7 +354,7 @@ class TestInterruptions:
         woken, deleted = stage.fleet[0], await stage.create()
         await watched.shows(deleted, 0)
         changes = watched.mirror.follow_changes()
-        await changes.take()
+        await changes.take(5)
         watched.proxy.away = True
         watched.proxy.cut()
         await stage.wake(woken)
@@ -367,7 +369,7 @@ class TestInterruptions:
         assert (await watched.replicas(woken), await watched.replicas(deleted)) == (1, None)
         assert await watched.mirror.find_volume(deleted) is None
         # Whoever guards against missed changes is given every session to look at.
-        assert {w.session_id for w in await changes.take()} >= set(stage.fleet)
+        assert {w.session_id for w in await changes.take(5)} >= set(stage.fleet)
 
     async def test_it_follows_an_api_server_that_was_killed(self, stage: Stage, watched: Watched) -> None:
         session = stage.fleet[0]
