@@ -114,7 +114,8 @@ async def test_of_two_who_take_a_name_at_the_same_moment_one_is_told(
     platform: LocalCluster, operator: Cli, factory: Factory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     late, early = factory.create_key_admin(), factory.create_key_admin()
-    write, made = late._vault.write, []
+    write = late._vault.write
+    made: list[str] = []
 
     async def overtaken(key_id: str, entry: str | None, version: str) -> None:
         if not made:

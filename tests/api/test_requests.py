@@ -48,7 +48,7 @@ async def test_what_create_does_not_take_is_named_and_not_repeated(api: Api, bod
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{", b"\xff\xfe", b"\xdc\x96\x19", b'{"user_id": "a\\ud800"}', b"null", b'{"user_id": NaN}']
+    "content", [b"", b"{", b"\xff\xfe", b"\xff{}", b'{"user_id": "a\\ud800"}', b"null", b'{"user_id": NaN}']
 )
 async def test_what_is_no_json_is_refused(api: Api, content: bytes) -> None:
     answer = await api.post(CREATE, content=content, headers={"Content-Type": "application/json"})
