@@ -125,7 +125,8 @@ async def test_what_is_broken_is_repaired_once(
     await until(are_gone, "nothing is left")
     passes = [metrics.passes[Loop.RECONCILE, False] for metrics in managers]
     await until(
-        lambda: all(m.passes[Loop.RECONCILE, False] > n + 2 for m, n in zip(managers, passes, strict=True)), "more passes"
+        lambda: all(m.passes[Loop.RECONCILE, False] > n + 2 for m, n in zip(managers, passes, strict=True)),
+        "more passes",
     )
     assert await are_gone()
     assert [record.message for record in caplog.records if record.levelno >= logging.WARNING] == []
