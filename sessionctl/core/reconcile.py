@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from sessionctl.core.diagnosis import Repair, Sighting, diagnose
-from sessionctl.errors import ConflictError, NotFoundError, SessionctlError, StoreError
+from sessionctl.errors import ConflictError, HelmError, NotFoundError, SessionctlError, StoreError
 from sessionctl.models import EventKind, ReleaseStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
     from sessionctl.core.journal import Journal
     from sessionctl.core.releases import ReleaseService
@@ -95,15 +96,15 @@ class Reconciler:
         # Minutes may have passed since the look at everything, and somebody else may be at work on this one.
         session_id = seen.session_id
         try:
-            live = await self._look_at(session_id)
+            live = await self._look_again(seen)
             repair = self._diagnose(live, grace)
             if repair is None:
                 return None
             try:
                 refusal = await self._carry_out(repair, live, grace)
-            except (ConflictError, NotFoundError) as error:
+            except (ConflictError, NotFoundError, HelmError) as error:
                 # Another replica's reconcile was faster with a step of it, or whoever uses the session was.
-                if self._diagnose(await self._look_at(session_id), grace) != repair:
+                if self._diagnose(await self._look_again(seen), grace) != repair:
                     return None
                 return error.message
         except SessionctlError as error:
@@ -119,14 +120,17 @@ class Reconciler:
     def _diagnose(self, sighting: Sighting, grace: timedelta) -> Repair | None:
         return diagnose(sighting, self._clock.now(), grace, self._retention)
 
-    async def _look_at(self, session_id: SessionId) -> Sighting:
+    async def _look_again(self, seen: Sighting) -> Sighting:
+        session_id = seen.session_id
+        workspace = await self._cluster.find_workspace(session_id)
         return Sighting(
             session_id=session_id,
             volume=await self._cluster.find_volume(session_id),
-            workspace=await self._cluster.find_workspace(session_id),
+            workspace=workspace,
             has_scaler=await self._cluster.find_scaler(session_id) is not None,
             release=await self._helm.find_release(session_id),
-            has_record=await self._has_record(session_id),
+            # Without a session, whatever stands in a record's place is dropped, readable or not.
+            has_record=seen.has_record if workspace is None else await self._has_record(session_id),
         )
 
     async def _has_record(self, session_id: SessionId) -> bool:
@@ -168,9 +172,10 @@ class Reconciler:
             case Repair.MARK_DELETED if volume is not None:
                 await self._cluster.mark_volume_deleted(session_id, self._clock.now(), purge=False)
                 await self._bury(live)
-            case Repair.REMOVE_VOLUME:
-                await self._bury(live)
-                await self._cluster.remove_volume(session_id)
+            case Repair.REMOVE_VOLUME if volume is not None:
+                # Of the version that was judged: a restore that has begun has marked it anew.
+                await self._cluster.remove_volume(session_id, volume.resource_version)
+                await self._bury(replace(live, volume=None), volume.owner)
             case Repair.WRITE_RECORD if workspace is not None:
                 await self._write_record(workspace, grace)
             case Repair.DROP_RECORD:
@@ -207,28 +212,51 @@ class Reconciler:
         if release is None:
             return None
         if live.volume is None and live.workspace is None:
-            return "its Deployment and its volume are missing; it is never started on an empty one"
+            if await self._store.get_burial_age(live.session_id) is None:
+                return "its Deployment and its volume are missing; it is never started on an empty one"
+            await self._releases.uninstall(live.session_id)  # what a race with its purge has left
+            return None
         if _is_awake(live) and (release.status is ReleaseStatus.FAILED or release.chart != self._releases.chart):
             return _SPARED
         if release.status in {ReleaseStatus.PENDING_UPGRADE, ReleaseStatus.PENDING_ROLLBACK}:
             # Helm refuses to go on from a pending revision; a rollback would replay old replicas (DESIGN 3).
             await self._cluster.drop_release_revision(live.session_id, release.revision)
-        await self._releases.upgrade(live.session_id, await self._helm.get_values(live.session_id))
+        values = await self._helm.get_values(live.session_id)
+        async with self._unless_deleted(live.session_id):
+            await self._releases.upgrade(live.session_id, values)
         return None
 
     async def _adopt(self, live: Sighting) -> str | None:
         if _is_awake(live):
             return _SPARED
+        if live.volume is None and await self._store.get_burial_age(live.session_id) is not None:
+            # A run of Helm made them again after their purge, and Helm removes only what it remembers.
+            await self._cluster.remove_leftovers(live.session_id)
+            return None
         if live.volume is None:
             return "Helm's record is lost and there is no volume that remembers its values"
         if live.release is not None:
             await self._cluster.drop_release_revision(live.session_id, live.release.revision)
-        await self._releases.install(live.session_id, self._releases.values_from(live.volume))
+        async with self._unless_deleted(live.session_id):
+            await self._releases.install(live.session_id, self._releases.values_from(live.volume))
         return None
 
-    async def _bury(self, live: Sighting) -> None:
+    @asynccontextmanager
+    async def _unless_deleted(self, session_id: SessionId) -> AsyncGenerator[None, None]:
+        """Take away again what a run of Helm made of a session that was deleted meanwhile; its tombstone says so."""
+        try:
+            yield
+        finally:
+            if await self._store.get_burial_age(session_id) is not None:
+                volume = await self._cluster.find_volume(session_id)
+                if volume is not None and volume.deleted_at is None:
+                    # Made anew, and empty; but nothing is removed that nobody has asked to.
+                    await self._cluster.mark_volume_deleted(session_id, self._clock.now(), purge=False)
+                await self._releases.uninstall(session_id)
+
+    async def _bury(self, live: Sighting, known: Owner | None = None) -> None:
         present = live.workspace or live.volume
-        owner = present.owner if present else await self._recorded_owner(live.session_id)
+        owner = known or (present.owner if present else await self._recorded_owner(live.session_id))
         lifetime = self._retention if live.volume is not None else timedelta(minutes=1)
         # Without an owner only the index of users keeps an entry too many.
         tenant, user_id = (owner.tenant, owner.user_id) if owner else ("", "")

@@ -58,6 +58,7 @@ class Volume:
     access_mode: str = ""
     phase: str = ""
     """Kubernetes's word: Pending, Bound, or Lost when the PersistentVolume behind it is gone."""
+    resource_version: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,8 +111,11 @@ class Cluster(ClusterView, Protocol):
         """Take those annotations off again."""
         ...
 
-    async def remove_volume(self, session_id: SessionId) -> None:
-        """Delete the volume and its files; succeeds when it is gone."""
+    async def remove_volume(self, session_id: SessionId, resource_version: str | None = None) -> None:
+        """Delete the volume and its files; succeeds when it is gone.
+
+        With a ``resource_version``, raises ConflictError when somebody has changed it since it was read.
+        """
         ...
 
     async def find_scaler(self, session_id: SessionId) -> Scaler | None:
@@ -129,6 +132,10 @@ class Cluster(ClusterView, Protocol):
 
     async def drop_release_revision(self, session_id: SessionId, revision: int) -> None:
         """Remove the record of a pending revision, so that Helm accepts an upgrade again."""
+        ...
+
+    async def remove_leftovers(self, session_id: SessionId) -> None:
+        """Delete every object that carries the session's label, but for its volume, and its pods, which follow."""
         ...
 
     async def list_leftovers(self, session_id: SessionId) -> Sequence[str]:

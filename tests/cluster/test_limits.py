@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import pytest
 
+from sessionctl.core.diagnosis import Repair
 from sessionctl.core.identity import new_session_id
 from sessionctl.core.lifetime import LifetimeKeeper
 from sessionctl.core.quotas import Quotas
@@ -334,3 +335,29 @@ class TestAwakeOfATenant:
             return True
 
         await until(admitted, "woken in the place of the first")
+
+
+class TestRetention:
+    async def test_a_restore_that_has_begun_keeps_the_volume(self, stage: Stage, hooks: Hooks) -> None:
+        """Its retention is over; between the judgement and the removal somebody asks for it back."""
+        session = await stage.create("late")
+        service = await stage.factory.create_session_service()
+        await service.delete(session, purge=False)
+        await until(lambda: stage.is_deleted(session), "deleted")
+        hooked = stage.hooked(hooks)
+        settings = replace(hooked.settings, sessions=replace(hooked.settings.sessions, retention=MOMENT))
+        reconciler = await replace(hooked, settings=settings).create_reconciler()
+        hooks.before("remove_volume", lambda: service.restore(session))
+
+        done = [done for done in await reconciler.run(HOUR, dry_run=False) if done.session_id == session]
+
+        assert [(repaired.repair, repaired.error) for repaired in done] == [(Repair.REMOVE_VOLUME, None)]
+        assert await stage.factory.demand.wake(session) is None
+        kept = await stage.history(session)
+        assert kept[-2:] == [EventKind.RESTORED, EventKind.WOKEN]
+
+        await service.delete(session, purge=False)
+        await until(lambda: stage.is_deleted(session), "deleted again")
+        await reconciler.run(HOUR, dry_run=False)
+        assert await stage.factory.cluster.find_volume(session) is None
+        assert stage.metrics.counts[EventKind.VOLUME_REMOVED] == 1

@@ -76,6 +76,12 @@ class Watched:
         """Return the watches of a kind, in order."""
         return [request for request in list(self.proxy.reads) if watching(path)(request)]
 
+    async def interrupt(self) -> None:
+        """Cut everything, and return when sessions are listed again and their next watch is asked for."""
+        before = len(self.watches(DEPLOYMENTS))
+        self.proxy.cut()
+        await until(lambda: len(self.watches(DEPLOYMENTS)) > before, "another watch")
+
     async def replicas(self, session: SessionId) -> int | None:
         """Return what the mirror shows of one session."""
         found = await self.mirror.find_workspace(session)
@@ -299,7 +305,9 @@ class TestInterruptions:
         self, stage: Stage, watched: Watched, caplog: pytest.LogCaptureFixture
     ) -> None:
         session, lists = stage.fleet[0], watched.lists(DEPLOYMENTS)
+        event(stage, "Namespace", "sessions", "Anything", 1, stage.table.now())
         version = stage.api.get("/apis/apps/v1/namespaces/sessions/deployments?limit=1")["metadata"]["resourceVersion"]
+        assert watched.watches(DEPLOYMENTS)[-1].query["resourceVersion"] != version
         bookmark = {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": version}}}
         marked: list[Request] = []
 
@@ -330,8 +338,8 @@ class TestInterruptions:
         """Without bookmarks nobody can tell it from one whose server is gone."""
         session = stage.fleet[0]
         monkeypatch.setattr(api_client, "WATCH_SILENCE_SECONDS", 0.5)
-        watched.proxy.cut()
         watched.proxy.edit_watch = lambda _, __: b""
+        await watched.interrupt()
         await stage.factory.demand.wake(session)
         await watched.shows(session, 1)
 
@@ -341,7 +349,7 @@ class TestInterruptions:
         session = stage.fleet[0]
         monkeypatch.setattr(api_client, "REPLY_SECONDS", 0.5)
         hold = watched.proxy.hold(watching(DEPLOYMENTS))
-        watched.proxy.cut()
+        await watched.interrupt()
         await stage.factory.demand.wake(session)
         await watched.shows(session, 1)
         hold.let_go()
@@ -352,7 +360,7 @@ class TestInterruptions:
         woken, deleted = stage.fleet[0], await stage.create()
         await watched.shows(deleted, 0)
         changes = watched.mirror.follow_changes()
-        await changes.take()
+        await changes.take(5)
         watched.proxy.away = True
         watched.proxy.cut()
         await stage.wake(woken)
@@ -367,7 +375,7 @@ class TestInterruptions:
         assert (await watched.replicas(woken), await watched.replicas(deleted)) == (1, None)
         assert await watched.mirror.find_volume(deleted) is None
         # Whoever guards against missed changes is given every session to look at.
-        assert {w.session_id for w in await changes.take()} >= set(stage.fleet)
+        assert {w.session_id for w in await changes.take(5)} >= set(stage.fleet)
 
     async def test_it_follows_an_api_server_that_was_killed(self, stage: Stage, watched: Watched) -> None:
         session = stage.fleet[0]

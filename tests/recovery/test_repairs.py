@@ -233,3 +233,23 @@ async def test_a_reconcile_during_a_delete_does_no_harm(steps: Steps, proxied: C
     assert repairs == [(session_id, "finish-delete")]
     steps.settle([session_id], deleted)
     assert steps.reconcile([session_id]) == []
+
+
+@pytest.mark.parametrize("purge", [True, False])
+async def test_a_delete_during_a_repair_is_not_undone_by_it(
+    steps: Steps, proxied: Cli, api_proxy: ApiProxy, purge: bool
+) -> None:
+    session_id = await steps.create()
+    steps.census.api.delete(steps.census.path("scaledobjects", f"user-{session_id}-scaler"))
+    steps.settle([session_id], lambda remains: "scaledobjects" not in remains.objects)
+    hold = api_proxy.hold(write("PATCH", "/deployments/", naming=session_id))
+    with proxied.start("reconcile", "--grace", "0s") as running:
+        wait_for(hold.reached.is_set, "the repair at the Deployment")
+        await (await steps.factory.create_session_service()).delete(session_id, purge=purge)
+        hold.let_go()
+        await asyncio.to_thread(running.wait)
+
+    steps.reconcile([session_id])
+
+    steps.settle([session_id], gone if purge else deleted)
+    assert steps.reconcile([session_id]) == []

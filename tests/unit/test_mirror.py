@@ -136,15 +136,15 @@ async def test_changes_are_collected_for_whoever_is_slow() -> None:
         changes = running.mirror.follow_changes()
         running.watches.say(WatchEvent(listed=(one, two)))
         await running.shows(one, two)
-        assert {*await changes.take()} == {one, two}
+        assert {*await changes.take(5)} == {one, two}
         assert [*await changes.take(0.01)] == []
         running.watches.say(*(WatchEvent(changed=seen) for seen in (one, awake, one, awake)), WatchEvent(deleted=two))
         await running.shows(awake)
         # As they are now, each once; what is gone is gone.
-        assert [*await changes.take()] == [awake]
+        assert [*await changes.take(5)] == [awake]
         changes.note(one.session_id)
-        assert [*await changes.take()] == [awake]
-        assert [*await running.mirror.follow_changes().take()] == [awake]
+        assert [*await changes.take(5)] == [awake]
+        assert [*await running.mirror.follow_changes().take(5)] == [awake]
 
 
 def test_sessions_are_counted_by_their_owners() -> None:

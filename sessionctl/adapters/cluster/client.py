@@ -103,10 +103,11 @@ class KubernetesClient:
         """Patch an object under our field manager; raises NotFoundError and ConflictError."""
         return await self._exchange("PATCH", path, {"fieldManager": FIELD_MANAGER}, body)
 
-    async def delete(self, path: str) -> None:
-        """Delete an object; succeeds when it is gone."""
+    async def delete(self, path: str, resource_version: str | None = None) -> None:
+        """Delete an object; succeeds when it is gone. Raises ConflictError when it is not of the version given."""
+        condition = {"preconditions": {"resourceVersion": resource_version}} if resource_version else None
         try:
-            await self._exchange("DELETE", path, {})
+            await self._exchange("DELETE", path, {}, condition)
         except NotFoundError:
             return
 
@@ -165,7 +166,8 @@ class KubernetesClient:
     ) -> AsyncGenerator[Answer, None]:
         headers = [("Accept", "application/json"), *await self._headers()]
         if body is not None:
-            headers.append(("Content-Type", "application/merge-patch+json"))
+            kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
+            headers.append(("Content-Type", kind))
         target = f"{path}?{urlencode(query)}" if query else path
         content = b"" if body is None else json.dumps(body).encode()
         with _unreachable(self._endpoint.server):

@@ -142,9 +142,10 @@ class KubernetesCluster:
         """See ``ports.Cluster``."""
         await self._annotate("persistentvolumeclaim", session_id, {labels.DELETED_AT: None, labels.PURGE: None})
 
-    async def remove_volume(self, session_id: SessionId) -> None:
+    async def remove_volume(self, session_id: SessionId, resource_version: str | None = None) -> None:
         """See ``ports.Cluster``."""
-        await self._client.delete(self._path("persistentvolumeclaim", labels.object_name(session_id)))
+        path = self._path("persistentvolumeclaim", labels.object_name(session_id))
+        await self._client.delete(path, resource_version)
 
     async def find_scaler(self, session_id: SessionId) -> Scaler | None:
         """See ``ports.Cluster``."""
@@ -173,6 +174,13 @@ class KubernetesCluster:
             listing = await self._client.get(self._path(kind), labelSelector=f"{labels.UUID_LABEL}={session_id}")
             found += [f"{kind}/{objects.child(item, 'metadata').get('name')}" for item in objects.items(listing)]
         return found
+
+    async def remove_leftovers(self, session_id: SessionId) -> None:
+        """See ``ports.Cluster``."""
+        for leftover in await self.list_leftovers(session_id):
+            kind, _, name = leftover.partition("/")
+            if kind not in {"persistentvolumeclaim", "pod"}:
+                await self._client.delete(self._path(kind, name))
 
     async def _list(self, kind: str, read: Callable[[JsonObject], Item]) -> Sequence[Item]:
         found, _ = await read_all(self._client, self._path(kind), read, labelSelector=labels.WORKSPACE_SELECTOR)

@@ -74,6 +74,7 @@ def volume(item: JsonObject) -> Volume:
         storage_class=str(child(item, "spec").get("storageClassName", "")),
         access_mode=str(modes[0]) if isinstance(modes, list) and modes else "",
         phase=str(child(item, "status").get("phase", "")),
+        resource_version=resource_version(item),
     )
 
 
