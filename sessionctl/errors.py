@@ -45,9 +45,13 @@ class SessionctlError(Exception):
 
 
 class InvalidRequestError(SessionctlError):
-    """The caller's input cannot be accepted; nothing was changed."""
+    """The caller's input cannot be accepted; nothing was changed. ``field`` is the one that is wrong, if it is one."""
 
     code: ClassVar[str] = "invalid_request"
+
+    def __init__(self, message: str, *, hint: str | None = None, field: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.field = field
 
 
 class ConfigurationError(InvalidRequestError):

@@ -13,7 +13,7 @@ from xdist.scheduler import LoadScopeScheduling
 from tools.errors import ToolError
 from tools.localcluster import ClusterSpec, LocalCluster
 
-LONGEST: Final = ("node", "cluster", "recovery", "cli", "charts", "tools", "agent")
+LONGEST: Final = ("node", "chaos", "cluster", "recovery", "cli", "api", "charts", "tools", "agent")
 """The folders that workers begin with, so that none is left with a long one at the end."""
 
 

@@ -80,19 +80,9 @@ _IN_PROGRESS_SECONDS: Final = 2
 _CODES: Final = {
     HTTPStatus.NOT_FOUND: "no_such_route",
     HTTPStatus.METHOD_NOT_ALLOWED: "method_not_allowed",
-    HTTPStatus.REQUEST_TIMEOUT: "request_timeout",
-    HTTPStatus.BAD_REQUEST: "bad_request",
 }
 
 _log = logging.getLogger(__name__)
-
-
-class BadFieldError(InvalidRequestError):
-    """One field of a request cannot be accepted."""
-
-    def __init__(self, field: str, message: str) -> None:
-        super().__init__(message)
-        self.field = field
 
 
 def status_of(kind: type[SessionctlError]) -> HTTPStatus:
@@ -120,7 +110,8 @@ def of_error(error: SessionctlError) -> Response:
     if public is not None:
         _log.warning("%s: %s", error.code, error.message)
     detail = public or (error.message if error.hint is None else f"{error.message.rstrip('.')}. {error.hint}")
-    errors = [FieldProblem(field=error.field, message=error.message)] if isinstance(error, BadFieldError) else []
+    field = error.field if isinstance(error, InvalidRequestError) else None
+    errors = [FieldProblem(field=field, message=error.message)] if field is not None else []
     return problem(status, error.code, detail, errors=errors, headers=_headers(error, status))
 
 
@@ -170,5 +161,9 @@ def _path(place: Sequence[str | int]) -> str:
 async def _on_http(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - as above
     status = HTTPStatus(error.status_code)
+    if status is HTTPStatus.BAD_REQUEST:
+        # FastAPI's word for a body that is not even text.
+        wrong = FieldProblem(field="", message="the body is not JSON in UTF-8")
+        return problem(HTTPStatus.UNPROCESSABLE_ENTITY, InvalidRequestError.code, wrong.message, errors=[wrong])
     code = _CODES.get(status, status.name.lower())
     return problem(status, code, str(error.detail), headers=error.headers)

@@ -19,7 +19,12 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 @app.callback()
 def root() -> None:
-    """Make, list and revoke the keys that the Session API is called with."""
+    """Make, list and revoke the keys that the Session API is called with.
+
+    Example:
+
+      sessionctl apikey create backend --tenant acme --scope read --scope write
+    """
 
 
 @app.command("create", cls=PlainCommand)

@@ -17,6 +17,7 @@ from sessionctl.errors import (
     ForbiddenError,
     InvalidRequestError,
     NotFoundError,
+    RateLimitedError,
     SessionctlError,
 )
 
@@ -29,6 +30,7 @@ EXIT_CODES: Final[dict[type[SessionctlError], int]] = {
     NotFoundError: 3,
     ConflictError: 4,
     ForbiddenError: 5,
+    RateLimitedError: 5,
     DependencyError: 6,
     DeadlineExceededError: 7,
     SessionctlError: 1,

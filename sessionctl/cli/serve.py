@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from sessionctl.factory import Factory
 
 KEYS_VARIABLE = "SESSIONCTL_API_KEYS"
+FIRST_PAUSE_SECONDS = 0.5
+LONGEST_PAUSE_SECONDS = 5.0
 
 
 def serve(
@@ -40,8 +43,9 @@ def serve(
 
       sessionctl serve --api-keys /etc/sessionctl/api-keys
     """
+    from sessionctl.cli.boundary import one_line
     from sessionctl.cli.run import call
-    from sessionctl.errors import InvalidRequestError
+    from sessionctl.errors import DependencyError, ForbiddenError, InvalidRequestError
 
     directory = api_keys or os.environ.get(KEYS_VARIABLE)
     if not directory:
@@ -58,7 +62,18 @@ def serve(
         patience = given if given is not None else factory.settings.api.drain
         await run(factory, Address(host, port), directory, patience)
 
-    call(ctx, work, lasting=True)
+    pause = FIRST_PAUSE_SECONDS
+    while True:
+        try:
+            call(ctx, work, lasting=True)
+        except (DependencyError, ForbiddenError) as error:
+            # Not the end of the process: whoever restarts it waits longer and longer, and an API server that has just
+            # started refuses everybody until it has read its roles.
+            print(f"not started yet: {one_line(error)}", file=sys.stderr, flush=True)
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+        else:
+            return
 
 
 def _leave(_signal: int, _frame: FrameType | None) -> None:

@@ -5,7 +5,14 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from sessionctl.errors import ClusterError, ConflictError, DemandGateClosedError, NotFoundError, QueueFullError
+from sessionctl.errors import (
+    ClusterError,
+    ConflictError,
+    DemandGateClosedError,
+    ForbiddenError,
+    NotFoundError,
+    QueueFullError,
+)
 from sessionctl.models import EnqueueOutcome, EventKind, MessageOutcome, ReleaseOutcome
 
 if TYPE_CHECKING:
@@ -189,7 +196,8 @@ class DemandService:
                 # Whoever put it to sleep since the script ran may have taken the demand along.
                 woken = await self._store.wake(session_id)
             await self._cluster.wake_workspace(session_id, woken.last_active)
-        except ClusterError as error:
+        except (ClusterError, ForbiddenError, ConflictError) as error:
+            # An API server that has just started refuses everybody until it has read its roles.
             return False, f"stored; it takes effect when the cluster is back ({error.message})"
         except NotFoundError:
             raise unknown_session(session_id) from None

@@ -34,7 +34,8 @@ class Manager:
 
     def lines(self) -> list[dict[str, Any]]:
         """Return what it logged."""
-        return [json.loads(line) for line in self.log.read_text().splitlines()]
+        # Before it has read its settings it speaks plainly.
+        return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
 
     def says(self, message: str) -> list[dict[str, Any]]:
         """Return the lines with this message."""
@@ -47,6 +48,16 @@ class Manager:
             return httpx.get(f"{self.url}/readyz").status_code == 200
         except httpx.TransportError:
             return False
+
+    def wait_ready(self) -> None:
+        """Return when requests may be sent to it."""
+        (started,) = wait_for(self._port, "the manager listens")
+        self.url = f"http://127.0.0.1:{started['message'].split()[-1]}"
+        wait_for(self.is_ready, "the manager is ready")
+
+    def _port(self) -> list[dict[str, Any]]:
+        assert self.process.poll() is None, self.log.read_text()
+        return self.says("listening on port")
 
     def tell(self, signum: signal.Signals) -> None:
         """Send a signal."""
@@ -82,7 +93,15 @@ def swap(directory: Path, version: Path) -> None:
 
 @contextmanager
 def serving(cli: Cli, folder: Path, keys: Mapping[str, ApiKey], *argv: str, **environment: str) -> Iterator[Manager]:
-    """Run a manager; killed at the end if it still runs."""
+    """Run a manager that is ready; killed at the end if it still runs."""
+    with starting(cli, folder, keys, *argv, **environment) as manager:
+        manager.wait_ready()
+        yield manager
+
+
+@contextmanager
+def starting(cli: Cli, folder: Path, keys: Mapping[str, ApiKey], *argv: str, **environment: str) -> Iterator[Manager]:
+    """Run a manager, however far it comes; killed at the end if it still runs."""
     directory, log = folder / "keys", folder / "log"
     directory.mkdir()
     write_keys(directory, keys)
@@ -93,15 +112,7 @@ def serving(cli: Cli, folder: Path, keys: Mapping[str, ApiKey], *argv: str, **en
         )
     manager = Manager(process, log, directory)
     try:
-        (started,) = wait_for(lambda: _port(manager), "the manager listens")
-        manager.url = f"http://127.0.0.1:{started['message'].split()[-1]}"
-        wait_for(manager.is_ready, "the manager is ready")
         yield manager
     finally:
         process.kill()
         process.wait()
-
-
-def _port(manager: Manager) -> list[dict[str, Any]]:
-    assert manager.process.poll() is None, manager.log.read_text()
-    return manager.says("listening on port")

@@ -12,10 +12,10 @@ import httpx
 import pytest
 
 from sessionctl.models import SessionId
-from tests.api.manager import Manager, serving, write_keys
+from tests.api.manager import Manager, serving, starting, write_keys
 from tests.api.world import make_keys
 from tests.support.sessionctl_cli import Cli
-from tests.support.waiting import until, wait_for
+from tests.support.waiting import throughout, until, wait_for
 from tools.localcluster import LocalCluster
 
 KEYS, STORED = make_keys()
@@ -184,6 +184,8 @@ async def test_told_to_end_it_answers_on_for_a_while_and_ends_streams(
 
             await until(is_draining, "it is not ready any more")
             assert (await http.get(f"/session/{mine}/status")).status_code == 200
+            # Whoever is still sent here connects anew.
+            await throughout(lambda: httpx.get(f"{manager.url}/readyz").status_code == 503, "it answers", 1)
             # The stream's own end, not a cut connection, which httpx would raise.
             async with asyncio.timeout(30):
                 async for _ in lines:
@@ -220,3 +222,22 @@ async def test_a_second_signal_ends_it_at_once(
         await until(lambda: manager.says("draining"), "it drains")
         manager.tell(signal.SIGTERM)
         assert await asyncio.to_thread(manager.wait) == 0
+
+
+def test_a_cluster_that_is_away_is_waited_for(platform: LocalCluster, tmp_path: Path) -> None:
+    kubeconfig = tmp_path / "kubeconfig"
+    true = platform.kubeconfig.read_text()
+    kubeconfig.write_text(true.replace(platform.server, "https://127.0.0.1:1"))
+    environment = {"KUBECONFIG": str(kubeconfig)}
+    with starting(Cli.on(platform), tmp_path, STORED, "--drain", "0s", **environment) as manager:
+        said = "not started yet: the Kubernetes API at https://127.0.0.1:1 does not answer"
+        wait_for(lambda: manager.log.read_text().count(said) > 1, "it says so, and goes on")
+        assert manager.process.poll() is None
+
+        fresh = tmp_path / "fresh"
+        fresh.write_text(true)
+        fresh.rename(kubeconfig)
+
+        manager.wait_ready()
+        manager.tell(signal.SIGTERM)
+        assert manager.wait() == 0

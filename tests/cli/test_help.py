@@ -7,7 +7,9 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer.main
@@ -20,6 +22,18 @@ from tools import docs
 GROUP = typer.main.get_command(app)
 assert isinstance(GROUP, TyperGroup)
 COMMANDS = sorted(GROUP.commands)
+
+
+def leaves(group: TyperGroup, *before: str) -> Iterator[tuple[str, ...]]:
+    """Yield the words of every command that does something itself."""
+    for name, command in group.commands.items():
+        if isinstance(command, TyperGroup):
+            yield from leaves(command, *before, name)
+        else:
+            yield (*before, name)
+
+
+LEAVES = sorted(leaves(GROUP))
 # What takes long to import, and what --help has no use for.
 HEAVY = {"kubernetes", "redis", "pydantic", "yaml", "jinja2", "asyncio", "sessionctl.factory", "rich"}
 HEAVY |= {"httpx", "fastapi", "starlette", "uvicorn", "prometheus_client"}
@@ -37,9 +51,10 @@ def imported(*argv: str) -> set[str]:
     return {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
 
 
-def examples(command: str) -> list[str]:
-    lines = run(PROGRAM, command, "--help").stdout.splitlines()
-    return [line.strip() for line in lines if line.startswith("    sessionctl ")]
+def examples(words: Iterable[str]) -> list[str]:
+    paragraphs = run(PROGRAM, *words, "--help").stdout.split("\n\n")
+    # A long one goes on in the next line.
+    return [" ".join(paragraph.split()) for paragraph in paragraphs if paragraph.startswith("    sessionctl ")]
 
 
 def test_the_commands_are_those_that_operators_were_promised() -> None:
@@ -48,16 +63,18 @@ def test_the_commands_are_those_that_operators_were_promised() -> None:
     assert promised | {"version"} == set(COMMANDS)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_an_example_that_it_understands(command: str) -> None:
-    assert isinstance(GROUP, TyperGroup)
-    found = examples(command)
+@pytest.mark.parametrize("words", LEAVES, ids=" ".join)
+def test_every_command_has_an_example_that_it_understands(words: tuple[str, ...]) -> None:
+    found = examples(words)
     assert found
     for example in found:
-        _, name, *argv = shlex.split(example.partition("|")[0])
-        assert name == command
+        argv = shlex.split(example.partition("|")[0])[1:]
+        assert tuple(argv[: len(words)]) == words
+        command: Any = GROUP
+        for word in words:
+            command = command.commands[word]
         # Parses as far as a call would before it does anything.
-        GROUP.commands[command].make_context(command, argv)
+        command.make_context(words[-1], argv[len(words) :])
 
 
 @pytest.mark.parametrize("argv", [["--help"], *([command, "--help"] for command in COMMANDS)], ids=" ".join)

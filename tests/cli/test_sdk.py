@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
+import sys
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +19,7 @@ from sessionctl.core.identity import parse_session_id
 from sessionctl.errors import ConflictError, NotFoundError
 from sessionctl.models import EventKind, Scope, SessionEvent, SessionStatus
 from tests.support.http_proxy import WHOLE, HttpProxy
-from tests.support.served_api import ServedApi
+from tests.support.served_api import ACME, ServedApi
 from tests.support.steps import Steps
 from tests.support.waiting import until
 
@@ -58,6 +61,21 @@ async def test_a_session_s_life(api: SessionClient, steps: Steps) -> None:
     assert (await api.delete(made.uuid, purge=True)).status == "purged"
     with pytest.raises(NotFoundError, match=f"there is no session {made.uuid}"):
         await until(lambda: _is(api, made.uuid, SessionStatus.CREATED), "it is as if it had never been")
+
+
+async def test_the_example_of_the_manual_works(served: ServedApi, api: SessionClient, steps: Steps) -> None:
+    page = (Path(__file__).parents[2] / "docs/how-to/use-the-api.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    given = {"SESSIONCTL_API_URL": served.url, "SESSIONCTL_API_KEY": served.key(ACME)}
+    argv = (sys.executable, "-I", "-W", "error", "-c", example)
+    process = await asyncio.create_subprocess_exec(*argv, env=given, stdout=asyncio.subprocess.PIPE)
+    printed, _ = await process.communicate()
+    lines = printed.decode().splitlines()
+    uuid = lines[0].split()[1]
+    steps.made.append(parse_session_id(uuid))
+    assert process.returncode == 0
+    assert "is active with 0 waiting messages" in lines
+    assert lines[-1] == f"{uuid} active"
 
 
 async def _is(api: SessionClient, uuid: str, status: SessionStatus) -> bool:

@@ -76,6 +76,12 @@ class Watched:
         """Return the watches of a kind, in order."""
         return [request for request in list(self.proxy.reads) if watching(path)(request)]
 
+    async def interrupt(self) -> None:
+        """Cut everything, and return when sessions are listed again and their next watch is asked for."""
+        before = len(self.watches(DEPLOYMENTS))
+        self.proxy.cut()
+        await until(lambda: len(self.watches(DEPLOYMENTS)) > before, "another watch")
+
     async def replicas(self, session: SessionId) -> int | None:
         """Return what the mirror shows of one session."""
         found = await self.mirror.find_workspace(session)
@@ -332,8 +338,8 @@ class TestInterruptions:
         """Without bookmarks nobody can tell it from one whose server is gone."""
         session = stage.fleet[0]
         monkeypatch.setattr(api_client, "WATCH_SILENCE_SECONDS", 0.5)
-        watched.proxy.cut()
         watched.proxy.edit_watch = lambda _, __: b""
+        await watched.interrupt()
         await stage.factory.demand.wake(session)
         await watched.shows(session, 1)
 
@@ -343,7 +349,7 @@ class TestInterruptions:
         session = stage.fleet[0]
         monkeypatch.setattr(api_client, "REPLY_SECONDS", 0.5)
         hold = watched.proxy.hold(watching(DEPLOYMENTS))
-        watched.proxy.cut()
+        await watched.interrupt()
         await stage.factory.demand.wake(session)
         await watched.shows(session, 1)
         hold.let_go()

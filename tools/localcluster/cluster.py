@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 _STOP_SECONDS = 60
+_LAST_BREATH_SECONDS = 20
+_PAUSE_SECONDS = 0.05
 _STEP_LOG = "see the log it names, or run it again"
 
 
@@ -96,7 +98,7 @@ class LocalCluster:
             state = State.from_json(json.loads(layout.state.read_text()))
         except (FileNotFoundError, NotADirectoryError):
             raise ClusterError(f"no local cluster runs in {layout.directory}", "start one with `make up`") from None
-        if processes.start_ticks(state.supervisor) != state.supervisor_ticks:
+        if _is_dead(layout):
             raise ClusterError(f"the local cluster in {layout.directory} has died", "start it again with `make up`")
         return cls(layout.directory, state)
 
@@ -318,6 +320,7 @@ def prepare(spec: ClusterSpec, say: Callable[[str], None] | None = None) -> tupl
 def _claim(layout: Layout, *, keep: bool) -> int:
     """Return the locked descriptor of an empty directory; the lock belongs to the cluster as long as it lives."""
     directory = layout.directory
+    deadline = time.monotonic() + _LAST_BREATH_SECONDS
     while True:
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -332,6 +335,10 @@ def _claim(layout: Layout, *, keep: bool) -> int:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(lock)
+            # The kernel ends the processes of one that was killed, but not all of them at the same moment.
+            if _is_dead(layout) and time.monotonic() < deadline:
+                time.sleep(_PAUSE_SECONDS)
+                continue
             raise ClusterError(f"a local cluster runs in {directory}", "use it, or end it with `make down`") from None
         # The cluster that ended just now may have removed the directory that was opened.
         if directory.is_dir() and directory.stat().st_ino == os.fstat(lock).st_ino:
@@ -344,6 +351,15 @@ def _claim(layout: Layout, *, keep: bool) -> int:
     for entry in [] if keep else left:
         shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
     return lock
+
+
+def _is_dead(layout: Layout) -> bool:
+    """Whether the keeper of the cluster that wrote its state there has died."""
+    try:
+        state = State.from_json(json.loads(layout.state.read_text()))
+    except (OSError, ValueError):
+        return False
+    return processes.start_ticks(state.supervisor) != state.supervisor_ticks
 
 
 def _spawn(layout: Layout, lock: int) -> dict[str, Any]:

@@ -9,11 +9,11 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Query
 
 from sessionctl.api.guard import Given, GuardedRoute, Session, Who, guarded
-from sessionctl.api.problems import BadFieldError
 from sessionctl.api.routes.sessions import IdempotencyKey
 from sessionctl.errors import (
     ConflictError,
     DemandGateClosedError,
+    InvalidRequestError,
     KeyReusedError,
     OutcomeUnknownError,
     QueueFullError,
@@ -60,9 +60,9 @@ async def chat(
     try:
         size = len(body.message.encode())
     except UnicodeEncodeError:
-        raise BadFieldError("message", "holds half of a surrogate pair") from None
+        raise InvalidRequestError("holds half of a surrogate pair", field="message") from None
     if size > services.settings.api.max_message_bytes:
-        raise BadFieldError("message", f"has more than {services.settings.api.max_message_bytes} bytes")
+        raise InvalidRequestError(f"has more than {services.settings.api.max_message_bytes} bytes", field="message")
     request = {"call": "chat", "uuid": session_id, "message": body.message}
     message_id = await services.idempotency.bind(who.caller.tenant, idempotency_key, request, str(uuids.uuid4()))
     await services.demand.enqueue(session_id, message_id, body.message, services.settings.sessions.max_waiting)

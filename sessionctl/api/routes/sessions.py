@@ -9,7 +9,6 @@ from typing import Annotated, Final, TypeVar
 from fastapi import APIRouter, Header, Query
 
 from sessionctl.api.guard import Given, GuardedRoute, Session, Who, guarded
-from sessionctl.api.problems import BadFieldError
 from sessionctl.core.cursors import parse_cursor
 from sessionctl.core.identity import new_session_id, parse_name, parse_user_id
 from sessionctl.core.reports import report
@@ -75,7 +74,7 @@ async def create(
         async with services.sessions() as sessions:
             made = await sessions.create(wanted)
     except NotFoundError as error:
-        raise BadFieldError("profile", error.message) from error
+        raise InvalidRequestError(error.message, field="profile") from error
     return CreatedReport(
         uuid=made.session_id,
         user_id=made.owner.user_id,
@@ -87,7 +86,7 @@ async def create(
 
 def _own_tenant(who: Who, wanted: str | None) -> str:
     if wanted not in {None, who.caller.tenant}:
-        raise BadFieldError("tenant", f"the API key is of the tenant {who.caller.tenant}, and of no other")
+        raise InvalidRequestError(f"the API key is of the tenant {who.caller.tenant}, and of no other", field="tenant")
     return who.caller.tenant
 
 
@@ -95,7 +94,7 @@ def _field(name: str, parse: Callable[[], Found]) -> Found:
     try:
         return parse()
     except InvalidRequestError as error:
-        raise BadFieldError(name, error.message) from None
+        raise InvalidRequestError(error.message, field=name) from None
 
 
 @router.get("/sessions", **guarded(Scope.READ))

@@ -1,0 +1,78 @@
+"""A cluster with two managers and short times, and sessions on it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING, Final
+
+import httpx
+import pytest
+
+from tests.support.waiting import wait_for
+from tools.errors import ToolError
+from tools.localcluster import ClusterSpec, LocalCluster
+from tools.localcluster.managers import make_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+IDLE_SECONDS: Final = 6
+SESSIONS: Final = int(os.environ.get("SESSIONCTL_CHAOS_SESSIONS", "40"))
+AT_ONCE: Final = 4
+CONFIG: Final = {
+    "idle": {"timeout": f"{IDLE_SECONDS}s", "touchInterval": "500ms", "probe": "none"},
+    "sweep": {"interval": "500ms", "gateInterval": "500ms"},
+    "scaling": {"pollingInterval": 2, "cooldownPeriod": 7},
+    "quotas": {"sessionsPerUser": 0},
+    "api": {"keyRate": 10000, "keyBurst": 10000, "userRate": 10000, "userBurst": 10000, "drain": "0s"},
+}
+
+
+@pytest.fixture(scope="session")
+def arena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+    try:
+        started = LocalCluster.start(ClusterSpec(managers=2), tmp_path_factory.mktemp("chaos") / "c", os.getpid())
+    except ToolError as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(error))
+    started.install_platform({"config": CONFIG})
+    yield started
+    started.stop()
+
+
+@pytest.fixture(scope="session")
+def api_key(arena: LocalCluster) -> str:
+    """A key that both managers know."""
+    key = make_key(arena, "chaos")
+    assert key is not None
+
+    def known() -> bool:
+        headers = {"X-API-Key": key}
+        return all(
+            httpx.get(f"{url}/sessions", headers=headers, trust_env=False).is_success for url in arena.state.api_urls
+        )
+
+    wait_for(known, "both managers know the key")
+    return key
+
+
+@pytest.fixture(scope="session")
+def sessions(arena: LocalCluster, api_key: str) -> list[str]:
+    """Sessions that sleep."""
+    return asyncio.run(_create(arena.state.api_urls, api_key))
+
+
+async def _create(urls: Sequence[str], api_key: str) -> list[str]:
+    slots = asyncio.Semaphore(AT_ONCE)
+    headers = {"X-API-Key": api_key}
+    async with httpx.AsyncClient(headers=headers, timeout=60, trust_env=False) as http:
+
+        async def create(number: int) -> str:
+            url = urls[number % len(urls)]
+            async with slots:
+                answer = await http.post(f"{url}/session/create", json={"user_id": f"person-{number}"})
+            return str(answer.raise_for_status().json()["uuid"])
+
+        return list(await asyncio.gather(*(create(number) for number in range(SESSIONS))))

@@ -1,0 +1,77 @@
+"""Everything dies at random while users come and go: nobody is put to sleep at work, and everybody is woken.
+
+``SESSIONCTL_CHAOS_SECONDS``, ``_SESSIONS`` and ``_SEED`` choose how long, how many, and which order of faults.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import statistics
+import time
+from typing import TYPE_CHECKING, Final
+
+import httpx
+import pytest
+
+from tests.chaos.conftest import IDLE_SECONDS
+from tests.chaos.people import Notes, Person
+from tests.chaos.storm import Storm
+from tests.chaos.truth import Truth
+from tests.chaos.verdict import lies, slept_too_early
+from tests.support.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tools.localcluster import LocalCluster
+
+SECONDS: Final = float(os.environ.get("SESSIONCTL_CHAOS_SECONDS", "180"))
+SEED: Final = int(os.environ.get("SESSIONCTL_CHAOS_SEED", "20261124"))
+PATIENCE_SECONDS: Final = 120
+VICTIMS: Final = ("manager-1", "manager-2", "keda", "redis", "kube-apiserver")
+
+
+@pytest.mark.timeout(SECONDS + 2 * PATIENCE_SECONDS)
+async def test_a_storm(arena: LocalCluster, api_key: str, sessions: Sequence[str]) -> None:
+    truth, notes, dice = Truth(), Notes(), random.Random(SEED)
+    storm = Storm(arena, SEED, VICTIMS, calm=5.0, outage=6.0)
+    headers = {"X-API-Key": api_key}
+    limits = httpx.Limits(max_connections=100)
+    async with httpx.AsyncClient(headers=headers, timeout=20, limits=limits, trust_env=False) as http:
+        following = asyncio.create_task(truth.follow(arena))
+        await until(lambda: len(truth.tracks) >= len(sessions), "the test sees all sessions")
+        end = time.monotonic() + SECONDS
+        people = [
+            Person(uuid, arena.state.api_urls, http, truth, notes, random.Random(dice.random()), IDLE_SECONDS)
+            for uuid in sessions
+        ]
+        async with asyncio.timeout(SECONDS + PATIENCE_SECONDS), asyncio.TaskGroup() as group:
+            group.create_task(storm.rage(SECONDS))
+            for person in people:
+                group.create_task(person.live(end))
+
+        async def all_asleep() -> bool:
+            return all(truth.of(uuid).replicas[-1] == 0 for uuid in sessions)
+
+        await until(all_asleep, "every idle session sleeps", PATIENCE_SECONDS)
+        following.cancel()
+
+    _print(notes, storm)
+    assert not notes.wrong
+    assert not slept_too_early(truth, notes, IDLE_SECONDS)
+    assert not lies(truth, notes)
+    # What proves nothing if it did not happen.
+    assert all(storm.faults.get(victim) for victim in VICTIMS) or SECONDS < PATIENCE_SECONDS / 2
+    assert notes.waits["awake"]
+    assert notes.waits["asleep"]
+
+
+def _print(notes: Notes, storm: Storm) -> None:
+    wakes = sum(len(promised) for promised in notes.promised.values())
+    print(f"seed {SEED}: {wakes} wakes accepted, {len(notes.answers)} statuses, {notes.refused} refused")
+    print(f"  faults: {storm.faults}")
+    for name, waits in notes.waits.items():
+        if waits:
+            print(f"  until {name}: {len(waits)} times, p50 {statistics.median(waits):.1f} s, max {max(waits):.1f} s")

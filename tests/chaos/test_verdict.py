@@ -1,0 +1,61 @@
+"""The judge itself: what it must find, and what it must not."""
+
+from __future__ import annotations
+
+from tests.chaos.people import Answer, Notes
+from tests.chaos.truth import Truth
+from tests.chaos.verdict import lies, slept_too_early
+
+UUID = "one"
+IDLE = 6.0
+
+
+def _truth(*changes: tuple[float, int]) -> Truth:
+    truth = Truth()
+    for at, replicas in changes:
+        truth.of(UUID).note(at, replicas)
+    return truth
+
+
+def _answered(replicas: int, at: float) -> Notes:
+    return Notes(answers=[Answer(UUID, at, at + 0.1, replicas)])
+
+
+def test_a_sleep_before_the_timeout_is_found() -> None:
+    truth = _truth((0, 0), (1, 1), (15, 0))
+
+    assert slept_too_early(truth, Notes(promised={UUID: [1, 10]}), IDLE)
+    assert not slept_too_early(truth, Notes(promised={UUID: [1, 8.9]}), IDLE)
+
+
+def test_a_wake_that_was_sent_when_it_slept_already_is_no_reason() -> None:
+    truth = _truth((0, 0), (1, 1), (15, 0), (15.5, 1))
+
+    assert not slept_too_early(truth, Notes(promised={UUID: [1, 14.5]}), IDLE)
+
+
+def test_a_sleep_seen_late_may_have_been_early() -> None:
+    truth = _truth((0, 0), (1, 1), (15, 0))
+    truth.blind.append((9, 15.5))
+
+    assert not slept_too_early(truth, Notes(promised={UUID: [1, 10]}), IDLE)
+
+
+def test_a_status_may_be_two_seconds_behind_and_not_more() -> None:
+    truth = _truth((0, 0), (10, 1))
+
+    assert not lies(truth, _answered(0, 11.9))
+    assert lies(truth, _answered(0, 12.2))
+    assert not lies(truth, _answered(1, 12.2))
+
+
+def test_a_status_may_know_more_than_a_watch_that_is_cut() -> None:
+    truth = _truth((0, 0), (10, 1))
+
+    assert lies(truth, _answered(1, 5))
+    truth.blind.append((4, 10))
+    assert not lies(truth, _answered(1, 5))
+
+
+def test_a_value_it_never_had_is_a_lie() -> None:
+    assert lies(_truth((0, 0)), _answered(1, 50))
