@@ -57,7 +57,7 @@ def ask(
 
     url = api_url(global_options(ctx))
     if url is not None:
-        return _call_remote(ctx, url, work)
+        return _call_remote(ctx, url, work, lasting=lasting)
 
     async def direct(factory: Factory) -> Answer:
         from sessionctl.cli.direct import DirectBackend
@@ -67,7 +67,12 @@ def ask(
     return _call_direct(ctx, direct, with_helm=with_helm, lasting=lasting)
 
 
-def _call_remote(ctx: Context | None, url: str, work: Callable[[Backend], Awaitable[Answer]]) -> Answer:
+def _call_remote(
+    ctx: Context | None, url: str, work: Callable[[Backend], Awaitable[Answer]], *, lasting: bool
+) -> Answer:
+    if not lasting:
+        # As for a direct call.
+        gc.disable()
     import asyncio
 
     from sessionctl.cli.remote import PATIENCE, RemoteBackend

@@ -52,8 +52,9 @@ def imported(*argv: str) -> set[str]:
 
 
 def examples(words: Iterable[str]) -> list[str]:
-    lines = run(PROGRAM, *words, "--help").stdout.splitlines()
-    return [line.strip() for line in lines if line.startswith("    sessionctl ")]
+    paragraphs = run(PROGRAM, *words, "--help").stdout.split("\n\n")
+    # A long one goes on in the next line.
+    return [" ".join(paragraph.split()) for paragraph in paragraphs if paragraph.startswith("    sessionctl ")]
 
 
 def test_the_commands_are_those_that_operators_were_promised() -> None:
