@@ -56,9 +56,14 @@ class GuardedRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Put the guard before what FastAPI does, which begins with reading the body."""
         handle, scope = super().get_route_handler(), self.scope
+        known = {parameter.alias for parameter in self.dependant.query_params}
 
         async def guard(request: Request) -> Response:
             request.state.admitted = await admit(request, scope)
+            for name in request.query_params:
+                # One that is misspelt must not be taken for one that was left out: `purge` decides about files.
+                if name not in known:
+                    raise InvalidRequestError("there is no such parameter", field=name[:80])
             # Read here, what is too large or too slow is told as such; FastAPI would call it bad syntax.
             await request.body()
             return await handle(request)

@@ -80,8 +80,6 @@ _IN_PROGRESS_SECONDS: Final = 2
 _CODES: Final = {
     HTTPStatus.NOT_FOUND: "no_such_route",
     HTTPStatus.METHOD_NOT_ALLOWED: "method_not_allowed",
-    HTTPStatus.REQUEST_TIMEOUT: "request_timeout",
-    HTTPStatus.BAD_REQUEST: "bad_request",
 }
 
 _log = logging.getLogger(__name__)
@@ -163,5 +161,9 @@ def _path(place: Sequence[str | int]) -> str:
 async def _on_http(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - as above
     status = HTTPStatus(error.status_code)
+    if status is HTTPStatus.BAD_REQUEST:
+        # FastAPI's word for a body that is not even text.
+        wrong = FieldProblem(field="", message="the body is not JSON in UTF-8")
+        return problem(HTTPStatus.UNPROCESSABLE_ENTITY, InvalidRequestError.code, wrong.message, errors=[wrong])
     code = _CODES.get(status, status.name.lower())
     return problem(status, code, str(error.detail), headers=error.headers)

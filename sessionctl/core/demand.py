@@ -75,8 +75,8 @@ class DemandService:
         patched, notice = await self._patch(session_id, woken)
         # After the patch: nobody who wants to be woken waits for history.
         if patched and guard is not None:
-            # Every manager's guard sees the same object.
-            once = guard.resource_version
+            # Every manager's guard sees the same sleep, though perhaps another version of the object.
+            once = f"{guard.woken_at}/{guard.slept_at}"
             self._journal.note(session_id, EventKind.GUARD_WOKEN, "it slept against its demand", once=once)
         elif patched:
             self._journal.note(session_id, EventKind.WOKEN)

@@ -96,7 +96,7 @@ class Reconciler:
         # Minutes may have passed since the look at everything, and somebody else may be at work on this one.
         session_id = seen.session_id
         try:
-            live = await self._look_again(seen)
+            live = await self._look_at(session_id)
             repair = self._diagnose(live, grace)
             if repair is None:
                 return None
@@ -104,7 +104,7 @@ class Reconciler:
                 refusal = await self._carry_out(repair, live, grace)
             except (ConflictError, NotFoundError, HelmError) as error:
                 # Another replica's reconcile was faster with a step of it, or whoever uses the session was.
-                if self._diagnose(await self._look_again(seen), grace) != repair:
+                if self._diagnose(await self._look_at(session_id), grace) != repair:
                     return None
                 return error.message
         except SessionctlError as error:
@@ -120,25 +120,15 @@ class Reconciler:
     def _diagnose(self, sighting: Sighting, grace: timedelta) -> Repair | None:
         return diagnose(sighting, self._clock.now(), grace, self._retention)
 
-    async def _look_again(self, seen: Sighting) -> Sighting:
-        session_id = seen.session_id
-        workspace = await self._cluster.find_workspace(session_id)
+    async def _look_at(self, session_id: SessionId) -> Sighting:
         return Sighting(
             session_id=session_id,
             volume=await self._cluster.find_volume(session_id),
-            workspace=workspace,
+            workspace=await self._cluster.find_workspace(session_id),
             has_scaler=await self._cluster.find_scaler(session_id) is not None,
             release=await self._helm.find_release(session_id),
-            # Without a session, whatever stands in a record's place is dropped, readable or not.
-            has_record=seen.has_record if workspace is None else await self._has_record(session_id),
+            has_record=await self._store.has_record(session_id),
         )
-
-    async def _has_record(self, session_id: SessionId) -> bool:
-        try:
-            return await self._store.get_record(session_id) is not None
-        except StoreError:
-            # One that cannot be read is there; if Redis is away, the repairs that need it say so.
-            return True
 
     def _note(self, repair: Repair, live: Sighting) -> None:
         # What two replicas see and do at the same moment is written down once.

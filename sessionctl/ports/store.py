@@ -77,6 +77,10 @@ class RecordStore(Protocol):
         """Read one record."""
         ...
 
+    async def has_record(self, session_id: SessionId) -> bool:
+        """Whether anything stands in the record's place, readable or not."""
+        ...
+
     async def get_idle_times(self, session_ids: Sequence[SessionId]) -> Sequence[timedelta | None]:
         """Return the age of each session's last activity by the clock of Redis; None without a record."""
         ...

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from sessionctl.core.keys import KeyRing, parse_entry
-from sessionctl.errors import UnauthenticatedError
-from sessionctl.models import ApiKey
+from sessionctl.errors import ConflictError, UnauthenticatedError
+from sessionctl.factory import Factory
+from sessionctl.models import ApiKey, Scope
 from sessionctl.testing.clock import FakeClock
 from tests.support.sessionctl_cli import Cli
 from tools.localcluster import LocalCluster
@@ -107,3 +108,21 @@ def test_a_broken_entry_is_listed_as_one(platform: LocalCluster, operator: Cli) 
     listed = operator.json("apikey", "list")
     assert "broken" in listed["broken"]
     assert "broken" not in {key["id"] for key in listed["keys"]}
+
+
+async def test_of_two_who_take_a_name_at_the_same_moment_one_is_told(
+    platform: LocalCluster, operator: Cli, factory: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late, early = factory.create_key_admin(), factory.create_key_admin()
+    write = late._vault.write
+    made: list[str] = []
+
+    async def overtaken(key_id: str, entry: str | None, version: str) -> None:
+        if not made:
+            made.append((await early.create("wanted", "acme", [Scope.READ], None))[0])
+        await write(key_id, entry, version)
+
+    monkeypatch.setattr(late._vault, "write", overtaken)
+    with pytest.raises(ConflictError, match="already"):
+        await late.create("wanted", "acme", [Scope.READ], None)
+    assert ring(platform).identify(made[0]).name == "wanted"

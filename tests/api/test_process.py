@@ -15,7 +15,7 @@ from sessionctl.models import SessionId
 from tests.api.manager import Manager, serving, write_keys
 from tests.api.world import make_keys
 from tests.support.sessionctl_cli import Cli
-from tests.support.waiting import until, wait_for
+from tests.support.waiting import throughout, until, wait_for
 from tools.localcluster import LocalCluster
 
 KEYS, STORED = make_keys()
@@ -184,6 +184,8 @@ async def test_told_to_end_it_answers_on_for_a_while_and_ends_streams(
 
             await until(is_draining, "it is not ready any more")
             assert (await http.get(f"/session/{mine}/status")).status_code == 200
+            # Whoever is still sent here connects anew.
+            await throughout(lambda: httpx.get(f"{manager.url}/readyz").status_code == 503, "it answers", 1)
             # The stream's own end, not a cut connection, which httpx would raise.
             async with asyncio.timeout(30):
                 async for _ in lines:

@@ -47,11 +47,21 @@ async def test_what_create_does_not_take_is_named_and_not_repeated(api: Api, bod
     assert SECRET not in answer.text
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b'{"user_id": "a\\ud800"}', b"null", b'{"user_id": NaN}'])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"\xff\xfe", b"\xff{}", b'{"user_id": "a\\ud800"}', b"null", b'{"user_id": NaN}']
+)
 async def test_what_is_no_json_is_refused(api: Api, content: bytes) -> None:
     answer = await api.post(CREATE, content=content, headers={"Content-Type": "application/json"})
     assert answer.status_code == 422
     assert answer.headers["content-type"] == "application/problem+json"
+
+
+async def test_a_parameter_that_is_misspelt_is_named(api: Api, mine: SessionId) -> None:
+    for method, path in (("DELETE", f"/session/{mine}?purg=true"), ("GET", "/sessions?user=x")):
+        answer = await api.call(method, path)
+        assert answer.status_code == 422
+        assert answer.json()["errors"][0]["field"] == path.partition("?")[2].partition("=")[0]
+    assert (await api.get(f"/session/{mine}/status")).json()["session"]["status"] != "deleted"
 
 
 @pytest.mark.parametrize("message", ["", "x" * (256 * 1024 + 1), "\u00e9" * (128 * 1024 + 1)])

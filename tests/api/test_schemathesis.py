@@ -17,7 +17,6 @@ from hypothesis import HealthCheck, Phase, settings
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
-    negative_data_rejection,
     response_headers_conformance,
     response_schema_conformance,
     status_code_conformance,
@@ -40,7 +39,6 @@ CHECKS: Final = [
     content_type_conformance,
     response_schema_conformance,
     response_headers_conformance,
-    negative_data_rejection,
 ]
 FEW: Final = 300
 CALLS: Final = int(os.environ.get("SESSIONCTL_FUZZ", FEW))

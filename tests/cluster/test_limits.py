@@ -359,5 +359,10 @@ class TestRetention:
         await service.delete(session, purge=False)
         await until(lambda: stage.is_deleted(session), "deleted again")
         await reconciler.run(HOUR, dry_run=False)
-        assert await stage.factory.cluster.find_volume(session) is None
+
+        async def is_gone() -> bool:
+            return await stage.factory.cluster.find_volume(session) is None
+
+        await until(is_gone, "its volume is removed")
+        assert EventKind.VOLUME_REMOVED in await stage.history(session)
         assert stage.metrics.counts[EventKind.VOLUME_REMOVED] == 1

@@ -35,10 +35,11 @@ _CREATED: Final = 201
 @pytest.fixture(scope="module")
 def managed(node: LocalCluster) -> Iterator[LocalCluster]:
     """The node with two managers, which the other files of this folder do without."""
-    values = {"profiles": PROFILES, "config": SHORT}
-    node.install_platform({**values, "manager": {"enabled": True, "replicas": 2}})
-    yield node
-    node.install_platform({"profiles": PROFILES})
+    # The one that runs now, whose address is another: a test may have killed the first.
+    now = LocalCluster.attach(node.directory)
+    now.install_platform({"profiles": PROFILES, "config": SHORT, "manager": {"enabled": True, "replicas": 2}})
+    yield now
+    now.install_platform({"profiles": PROFILES})
 
 
 @pytest.fixture(scope="module")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from tools.localcluster.api import ApiError
 from tools.localcluster.engines import create_first_objects, engines, wait_for_condition
 from tools.localcluster.models import ClusterError, Component, Step
 from tools.localcluster.node import Node
-from tools.localcluster.sandbox import CONTAINERD_SOCKET, NODE_NAME
+from tools.localcluster.sandbox import CONTAINERD_SOCKET, NODE_IP, NODE_NAME
 from tools.pins import CLUSTER_TOOLS, NODE_TOOLS
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 BARE_IMAGES: Final = ("pause", "coredns")
 IMAGES: Final = (*BARE_IMAGES, "redis", "workspace", "manager")
 _COREDNS: Final = Path(__file__).with_name("coredns.yaml")
+_API_SERVER_ENDPOINTS: Final = "/api/v1/namespaces/default/endpoints/kubernetes"
+_API_SERVER_SLICE: Final = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes"
 _DNS: Final = "/apis/apps/v1/namespaces/kube-system/deployments/coredns"
 
 
@@ -60,6 +64,7 @@ class RealKind:
 
     def _create_objects(self) -> None:
         create_first_objects(self.plane.api())
+        self._correct_endpoints()
         kubectl = self.plane.tools.binary("kubectl")
         argv: list[str | Path] = [
             kubectl,
@@ -70,6 +75,15 @@ class RealKind:
             str(_COREDNS),
         ]
         _run(argv)
+
+    def _correct_endpoints(self) -> None:
+        """Send pods to the API server's port of now: of a cluster that was kept, it goes on with the port of before."""
+        api, port = self.plane.api(), self.plane.ports["kube-apiserver"]
+        ports = [{"name": "https", "port": port, "protocol": "TCP"}]
+        # On a first start there are none yet, and the API server makes them as they should be.
+        with contextlib.suppress(ApiError):
+            api.merge(_API_SERVER_SLICE, {"ports": ports})
+            api.merge(_API_SERVER_ENDPOINTS, {"subsets": [{"addresses": [{"ip": NODE_IP}], "ports": ports}]})
 
 
 def import_image(tools: Tools, archive: Path) -> None:

@@ -33,6 +33,11 @@ class RedisRecords(StorePart):
         fields = {name: str(value) for name, value in zip(FIELDS, reply, strict=True) if value is not None}
         return _decode(session_id, fields) if "user_id" in fields else None
 
+    async def has_record(self, session_id: SessionId) -> bool:
+        """See ``ports.RecordStore``."""
+        with self._translated():
+            return bool(await self._client.exists(keys.record(session_id)))
+
     async def get_idle_times(self, session_ids: Sequence[SessionId]) -> Sequence[timedelta | None]:
         """See ``ports.RecordStore``."""
         with self._translated():
