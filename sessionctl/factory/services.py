@@ -61,6 +61,10 @@ class DirectOptions:
     reach: Reach = Reach.AUTO
 
 
+def _unwatched(_: str) -> None:
+    """Progress of a manager: its log tells what was done, and nobody waits for a line."""
+
+
 @dataclass(frozen=True)
 class Factory:
     """The services of one platform; made by ``open_factory``, valid inside it."""
@@ -87,7 +91,7 @@ class Factory:
         from sessionctl.core.journal import Journal
 
         metrics = PrometheusMetrics(self.clock)
-        return replace(self, metrics=metrics, journal=Journal(self.store, metrics), managing=True)
+        return replace(self, metrics=metrics, journal=Journal(self.store, metrics), progress=_unwatched, managing=True)
 
     @cached_property
     def clock(self) -> SystemClock:
