@@ -1,4 +1,4 @@
-"""`make bench`: what `create` costs beside its own start and a bare `helm install`, all in one run.
+"""`make bench`: what `create` costs beside its own start and a bare `helm install`, all in one run; then the API.
 
 Absolute times depend on the machine; the ratio of medians at the end is what counts. The commands take turns, and each
 goes first as often as the others, so that a machine that slows down slows them all. The middle half of the rounds' own
@@ -19,6 +19,7 @@ import time
 import uuid
 from pathlib import Path
 
+from tools import apibench
 from tools.localcluster import ClusterSpec, LocalCluster
 
 HELP, BARE_HELM, CREATE = "sessionctl --help", "bare helm install", "create"
@@ -127,7 +128,7 @@ def main() -> int:
     pairs = zip(rounds[CREATE], rounds[HELP], rounds[BARE_HELM], strict=True)
     low, _, high = statistics.quantiles(create / _allowed(own, helm) for create, own, helm in pairs)
     print(f"middle half of the {ROUNDS} rounds: {low:.2f} to {high:.2f}; load of the machine: {os.getloadavg()[0]:.1f}")
-    return 0
+    return apibench.main()
 
 
 if __name__ == "__main__":

@@ -67,7 +67,10 @@ def targets() -> dict[str, Target]:
         "demo": Target("walk through the life of a session on a local cluster", ("-m", "tools.demo")),
         "test": Target("run every check: lint, unit, chart and cluster tests", ("-m", "tools.checks"), TEST_TOOLS),
         "lint": Target("run the linters only", ("-m", "tools.checks", "lint")),
-        "bench": Target("print what create costs beside a bare helm install", ("-m", "tools.bench"), CLUSTER_TOOLS),
+        "bench": Target(
+            "print what commands and API cost beside bare Helm and patches", ("-m", "tools.bench"), CLUSTER_TOOLS
+        ),
+        "bench-api": Target("the second half of bench: the API alone", ("-m", "tools.apibench"), CLUSTER_TOOLS),
         "bench-wake": Target("print what a wake costs on a real pod", ("-m", "tools.wakebench")),
         "first-user": Target(
             "walk through the API with curl on real pods, with the default timeouts: 4 minutes",

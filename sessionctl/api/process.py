@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from sessionctl.factory import Factory
 
-FINISH_SECONDS: Final = 60
-"""How long requests in flight may take after the drain, such as a run of Helm."""
+FINISH_SECONDS: Final = 5
+"""How long requests in flight may take after the drain, beside a run of Helm."""
 BACKLOG: Final = 2048
 
 _log = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ async def run(factory: Factory, address: Address, key_directory: str, drain: tim
     metrics = factory.metrics
     manager = await factory.create_manager()
     services = await assemble(factory, ring, metrics, life, manager.answers)
-    server = _Server(_configuration(create_app(services)))
+    server = _Server(_configuration(create_app(services), factory.settings.helm.timeout))
     with _listen(address) as listener:
         port = listener.getsockname()[1]
         _log.info("listening on port %d", port)
@@ -103,7 +103,7 @@ async def _stop_on_signal(server: _Server, life: Life, drain: timedelta) -> None
     server.should_exit = True
 
 
-def _configuration(app: ASGIApp) -> uvicorn.Config:
+def _configuration(app: ASGIApp, longest_work: timedelta) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="asyncio",
@@ -116,7 +116,7 @@ def _configuration(app: ASGIApp) -> uvicorn.Config:
         server_header=False,
         proxy_headers=False,
         timeout_keep_alive=30,
-        timeout_graceful_shutdown=FINISH_SECONDS,
+        timeout_graceful_shutdown=int(longest_work.total_seconds()) + FINISH_SECONDS,
     )
 
 

@@ -96,7 +96,7 @@ async def assemble(
         views=views,
         whys=await factory.create_why_service(views, told),
         open_sessions=factory.create_session_service,
-        gatekeeper=Gatekeeper(keys, tokens, Tenancy(factory.mirror, store), throttle),
+        gatekeeper=Gatekeeper(keys, tokens, Tenancy(factory.mirror, factory.cluster, store), throttle),
         throttle=throttle,
         idempotency=Idempotency(store, settings.api.idempotency_lifetime),
         tokens=tokens,

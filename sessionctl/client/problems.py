@@ -95,7 +95,4 @@ def _subclasses(kind: type[SessionctlError]) -> Iterator[type[SessionctlError]]:
         yield from _subclasses(child)
 
 
-# Only the tree itself: a layer's own subclass means the same by its code, and may be made in another way.
-_KINDS_OF_CODE: Final = {
-    kind.code: kind for kind in _subclasses(SessionctlError) if kind.__module__ == SessionctlError.__module__
-}
+_KINDS_OF_CODE: Final = {kind.code: kind for kind in _subclasses(SessionctlError)}

@@ -34,10 +34,11 @@ class Admitted:
 
 
 class Tenancy:
-    """Whose a session is."""
+    """Whose a session is; ``live`` is asked only about what an interrupted view does not show."""
 
-    def __init__(self, view: ClusterView, store: Store) -> None:
+    def __init__(self, view: ClusterView, live: ClusterView, store: Store) -> None:
         self._view = view
+        self._live = live
         self._store = store
 
     async def find_owner(self, session_id: SessionId) -> Owner | None:
@@ -47,19 +48,15 @@ class Tenancy:
         what another manager has just made.
         """
         try:
-            found = await self._view.find_workspace(session_id) or await self._view.find_volume(session_id)
+            owner = await _find(self._view, session_id)
         except (ClusterError, UnavailableError):
             if owner := await self._recorded(session_id):
                 return owner
             raise
-        if found is not None:
-            return found.owner
-        if owner := await self._recorded(session_id):
-            return owner
-        if self._view.stale_for() is not None:
-            msg = f"there is no session {session_id}, or it was made while the cluster did not answer"
-            raise UnavailableError(msg, hint="Try again in a moment.")
-        return None
+        owner = owner or await self._recorded(session_id)
+        if owner is None and self._view.stale_for() is not None:
+            return await _find(self._live, session_id)
+        return owner
 
     async def _recorded(self, session_id: SessionId) -> Owner | None:
         try:
@@ -67,6 +64,11 @@ class Tenancy:
         except StoreError:
             return None
         return record.owner if record else None
+
+
+async def _find(cluster: ClusterView, session_id: SessionId) -> Owner | None:
+    found = await cluster.find_workspace(session_id) or await cluster.find_volume(session_id)
+    return found.owner if found else None
 
 
 class Gatekeeper:

@@ -35,7 +35,8 @@ class Manager:
     def lines(self) -> list[dict[str, Any]]:
         """Return what it logged."""
         # Before it has read its settings it speaks plainly.
-        return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        lines = [line for line in self.log.read_text().splitlines() if not line.startswith("not started yet: ")]
+        return [json.loads(line) for line in lines]
 
     def says(self, message: str) -> list[dict[str, Any]]:
         """Return the lines with this message."""

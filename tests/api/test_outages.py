@@ -133,7 +133,7 @@ async def test_without_the_api_server_demand_is_stored_and_the_rest_may_be_sent_
     refused(await exposed.delete(path), "cluster_failed")
     refused(await exposed.post(f"{path}/sleep", params={"force": "true"}), "cluster_failed")
     # It may have been made a moment ago.
-    refused(await exposed.get(f"/session/{new_session_id()}/status"), "unavailable")
+    refused(await exposed.get(f"/session/{new_session_id()}/status"), "cluster_failed")
 
     ready = await exposed.get("/readyz?verbose", key=None)
     assert (ready.status_code, ready.json()["dependencies"]) == (

@@ -19,6 +19,7 @@ from sessionctl.adapters.cluster.portforward import PodPort, PortForwarder
 from sessionctl.adapters.store.redis_store import RedisStore
 from sessionctl.errors import ClusterError, ForbiddenError
 from sessionctl.models import Owner, RedisEndpoint, SessionId, Workspace
+from tests.charts.rendering import Scenario, rendered
 from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
     from tools.localcluster import LocalCluster
 
 NAMESPACE = "sessionctl"
-NAME = "stands-in-for-redis"
+NAME = "sessionctl-redis-0"
+"""Of the platform's own Redis, which is no pod here: the rights are for this name alone."""
 TARGET = PodPort(NAMESPACE, f"app={NAME}", 6379)
 
 
@@ -49,8 +51,22 @@ def pod(platform: LocalCluster) -> Iterator[str]:
     platform.kubectl("-n", NAMESPACE, "delete", "pod", NAME, "--now")
 
 
+@pytest.fixture(scope="module")
+def rights(platform: LocalCluster) -> None:
+    """What the chart grants where it has a Redis of its own."""
+    (role,) = [
+        item
+        for item in rendered(platform.binary("helm"), Scenario("platform", "default"))
+        if item["kind"] == "Role" and item["metadata"]["namespace"] == NAMESPACE
+    ]
+    role["metadata"] = {"name": "with-redis", "namespace": NAMESPACE}
+    platform.kubectl("apply", "-f", "-", stdin=json.dumps(role))
+    binding = ("create", "rolebinding", "with-redis", "--role=with-redis", f"--serviceaccount={NAMESPACE}:sessionctl")
+    platform.kubectl("-n", NAMESPACE, *binding)
+
+
 @pytest_asyncio.fixture
-async def client(platform: LocalCluster, tmp_path: Path) -> AsyncIterator[KubernetesClient]:
+async def client(platform: LocalCluster, rights: None, tmp_path: Path) -> AsyncIterator[KubernetesClient]:
     """With the rights of the platform chart's ServiceAccount."""
     token = platform.kubectl("create", "token", "sessionctl", "-n", NAMESPACE).strip()
     kubeconfig = platform.kubeconfig_for_token(token, tmp_path / "kubeconfig")

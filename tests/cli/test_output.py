@@ -47,6 +47,9 @@ def test_the_answers_of_a_sessions_life_keep_their_shape(either_of_acme: Cli, st
     check("wake", cli.json("wake", uuid))
     check("wake-wait", cli.json("wake", "--wait", uuid))
     check("status-active", cli.json("status", uuid))
+    # What holds it, and until when, is told in tests of its own.
+    check("why", cli.json("why", uuid) | {"held_by": [], "sleeps_at": None})
+    assert re.search(r"^HELD BY +\w+: ", cli.run("why", uuid).stdout, re.MULTILINE)
     check("list", cli.json("list", "--user", "golden", "--tenant", "acme"))
     check("sleep", cli.json("sleep", uuid))
     check("delete", cli.json("delete", "--wait", uuid))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -33,14 +32,14 @@ def shown(status: str, reason: str | None = None) -> httpx.Response:
     return httpx.Response(200, json=report | {"timestamp": "2026-01-02T03:04:05Z"})
 
 
-async def done(answers: Sequence[httpx.Response], verb: str, patience: timedelta = timedelta(minutes=1)) -> Action:
-    """Carry a verb out on an API whose status answers one after the other, the last one for ever."""
-    left, action = list(answers), "wake" if verb == "wake" else "delete"
+async def done(answers: list[httpx.Response], verb: str, patience: timedelta = timedelta(minutes=1)) -> Action:
+    """Carry a verb out on an API whose status answers one after the other, the last one for ever; takes them away."""
+    action = "wake" if verb == "wake" else "delete"
 
     def serve(request: httpx.Request) -> httpx.Response:
         if not request.url.path.endswith("/status"):
             return httpx.Response(202, json={"uuid": UUID, "action": action, "status": "queued"})
-        return left.pop(0) if len(left) > 1 else left[0]
+        return answers.pop(0) if len(answers) > 1 else answers[0]
 
     async with SessionClient("http://api", "key", transport=httpx.MockTransport(serve)) as client:
         backend = RemoteBackend(client, lambda _: None)
@@ -80,6 +79,10 @@ async def test_a_wait_has_an_end() -> None:
         await done([shown("waking")], "wake", timedelta(milliseconds=200))
 
 
-async def test_a_delete_is_done_when_the_volume_is_all_that_is_left_and_a_purge_when_nothing_is() -> None:
-    await done([shown("sleeping"), shown("deleting"), shown("deleted")], "delete")
-    await done([shown("deleting"), shown("deleted"), GONE], "purge")
+@pytest.mark.parametrize(("verb", "last"), [("delete", shown("deleted")), ("purge", GONE)])
+async def test_a_delete_is_done_when_the_volume_is_all_that_is_left_and_a_purge_when_nothing_is(
+    verb: str, last: httpx.Response
+) -> None:
+    answers = [shown("sleeping"), shown("deleting"), shown("deleted"), last, last]
+    await done(answers, verb)
+    assert len(answers) == (2 if verb == "delete" else 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import secrets
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,7 @@ class RedisGate(StorePart):
     async def get_epoch(self) -> Epoch:
         """See ``ports.GateStore``."""
         # The first call of most commands. Loading the library takes a while; what runs beside it must go on.
-        await asyncio.to_thread(lambda: self._client)
+        await asyncio.to_thread(importlib.import_module, "redis.asyncio")
         with self._translated():
             server = await self._client.info("server")
             if server.get("redis_mode") == "cluster":
