@@ -23,6 +23,8 @@ AT_ONCE: Final = 4
 CONFIG: Final = {
     "idle": {"timeout": f"{IDLE_SECONDS}s", "touchInterval": "500ms", "probe": "none"},
     "sweep": {"interval": "500ms", "gateInterval": "500ms"},
+    # A simulated node may lose sight of a pod when the API server dies: its start is given up, and the session sleeps.
+    "sessions": {"startTimeout": "60s"},
     "scaling": {"pollingInterval": 2, "cooldownPeriod": 7},
     "quotas": {"sessionsPerUser": 0},
     "api": {"keyRate": 10000, "keyBurst": 10000, "userRate": 10000, "userBurst": 10000, "drain": "0s"},

@@ -57,6 +57,8 @@ class Person:
     notes: Notes
     dice: random.Random
     idle: float
+    waiting: str = ""
+    """What it waits for, for whoever asks why this takes so long."""
 
     async def live(self, until: float) -> None:
         """Work and rest in turn."""
@@ -86,7 +88,7 @@ class Person:
 
     async def _see(self, replicas: int, name: str) -> None:
         """Return when the cluster shows it; the test has a time limit, and the verdict names who waits."""
-        began = time.monotonic()
+        began, self.waiting = time.monotonic(), f"{self.uuid} to be {name}"
         track = self.truth.of(self.uuid)
         # A wake that was answered has taken effect if it is awake now, or was at any moment since.
         since = self.notes.promised[self.uuid][-1] if replicas else began
@@ -94,6 +96,7 @@ class Person:
             await self._look()
             await asyncio.sleep(PAUSE_SECONDS)
         self.notes.waits[name].append(time.monotonic() - began)
+        self.waiting = ""
 
     async def _look(self) -> None:
         asked = time.monotonic()

@@ -34,6 +34,7 @@ class Storm:
     calm: float
     outage: float
     faults: dict[str, int] = field(default_factory=dict)
+    away: set[str] = field(default_factory=set)
 
     async def rage(self, seconds: float) -> None:
         """Kill and start, each victim on its own; at the end all of them run again."""
@@ -49,8 +50,10 @@ class Storm:
             await asyncio.sleep(pause)
             await asyncio.to_thread(self.cluster.kill, victim)
             self.faults[victim] = self.faults.get(victim, 0) + 1
+            self.away.add(victim)
             await asyncio.sleep(dice.uniform(0, self.outage))
             await self._start(victim)
+            self.away.remove(victim)
             pause = dice.uniform(0, 2 * self.calm * len(self.victims))
 
     async def _start(self, victim: str) -> None:
