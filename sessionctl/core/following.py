@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 
 FIRST_RETRY_SECONDS: Final = 0.2
-LONGEST_RETRY_SECONDS: Final = 5.0
+LONGEST_RETRY_SECONDS: Final = 1.0
+"""A status may be two seconds behind, so a view may not be longer behind a cluster that is back."""
 
 _log = logging.getLogger(__name__)
 

@@ -99,9 +99,9 @@ async def test_an_interruption_empties_nothing_and_is_told_once() -> None:
         await until(lambda: not running.watches.said, "it tries again and again")
         await running.shows(one, two)
         stale = running.mirror.stale_for()
-        # Waits that double, up to five seconds: 0.2 + 0.4 + ... + 3.2 + 14 or 15 times 5.
+        # Waits that double, up to one second: 0.2 + 0.4 + 0.8 + 16 or 17 times 1.
         assert stale is not None
-        assert timedelta(seconds=75) < stale < timedelta(seconds=85)
+        assert timedelta(seconds=17) < stale < timedelta(seconds=19)
         running.watches.say(WatchEvent(listed=(two,)))
         await running.shows(two)
         assert running.mirror.stale_for() is None
