@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from sessionctl.errors import ForbiddenError, StoreError
+from sessionctl.errors import ClusterError, ConflictError, ForbiddenError, NotFoundError, StoreError
 from sessionctl.models import Dependency, EventKind
 
 if TYPE_CHECKING:
     from sessionctl.core.journal import Journal
     from sessionctl.models import Epoch, Workspace
-    from sessionctl.ports import Cluster, GateStore, Metrics
+    from sessionctl.ports import Cluster, Metrics, Store
 
 PARALLEL_RESTORES: Final = 32
 
@@ -22,9 +24,12 @@ _log = logging.getLogger(__name__)
 class Gate:
     """Opens the gate and keeps KEDA's Redis user on or off; every replica may run it at once."""
 
-    def __init__(self, cluster: Cluster, store: GateStore, journal: Journal, metrics: Metrics) -> None:
+    def __init__(
+        self, cluster: Cluster, store: Store, journal: Journal, metrics: Metrics, release_after: timedelta
+    ) -> None:
         self._cluster = cluster
         self._store = store
+        self._release_after = release_after
         self._journal = journal
         self._metrics = metrics
         self._powerless = False
@@ -63,11 +68,17 @@ class Gate:
         if token is None:
             return False
         workspaces = await self._cluster.list_workspaces()
+        now = await self._store.get_time()
         slots = asyncio.Semaphore(PARALLEL_RESTORES)
 
         async def restore(workspace: Workspace) -> bool:
             async with slots:
-                return await self._store.restore(token, workspace)
+                if not self._lost_its_demand(workspace, now):
+                    return await self._store.restore(token, workspace)
+                restored = await self._store.restore(token, replace(workspace, replicas=1))
+                if restored:
+                    await self._wake_again(workspace, now)
+                return restored
 
         done = await asyncio.gather(*(restore(w) for w in workspaces if w.deleted_at is None))
         if not all(done) or not await self._store.open_gate(token):
@@ -80,6 +91,25 @@ class Gate:
                 detail = "Redis had forgotten it"
                 self._journal.note(workspace.session_id, EventKind.DEMAND_RESTORED, detail, counted=False)
         return True
+
+    def _lost_its_demand(self, workspace: Workspace, now: int) -> bool:
+        """Whether KEDA put it to sleep over an empty Redis, before anybody could keep KEDA out.
+
+        Nobody of ours did since its last wake, and that is younger than any release.
+        """
+        if workspace.replicas or workspace.failed is not None or workspace.woken_at is None:
+            return False
+        released_by_us = (workspace.slept_at or 0) >= workspace.woken_at
+        return not released_by_us and timedelta(milliseconds=now - workspace.woken_at) < self._release_after
+
+    async def _wake_again(self, workspace: Workspace, now: int) -> None:
+        try:
+            await self._cluster.wake_workspace(workspace.session_id, now)
+        except (NotFoundError, ConflictError, ForbiddenError, ClusterError) as error:
+            # Its demand is there: the watch guard and KEDA see it.
+            _log.warning("not woken again after a loss of Redis: %s", error, extra={"session": workspace.session_id})
+        else:
+            _log.info("woken again after a loss of Redis", extra={"session": workspace.session_id})
 
     def _warn(self, error: ForbiddenError) -> None:
         if not self._powerless:

@@ -299,7 +299,7 @@ class Factory:
         return SweepLoop(
             cluster=self.cluster,
             mirror=self.mirror,
-            gate=Gate(self.cluster, self.store, self.journal, self.metrics),
+            gate=Gate(self.cluster, self.store, self.journal, self.metrics, self.settings.idle.release_after),
             guard=WatchGuard(self.store, self.demand),
             starts=StartKeeper(
                 cluster=self.cluster,

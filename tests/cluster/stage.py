@@ -229,7 +229,7 @@ class Stage:
     def gate(self, hooks: Hooks) -> Gate:
         """Return the real gate with hooks around what it calls."""
         hooked = self.hooked(hooks)
-        return Gate(hooked.cluster, hooked.store, hooked.journal, hooked.metrics)
+        return Gate(hooked.cluster, hooked.store, hooked.journal, hooked.metrics, hooked.settings.idle.release_after)
 
     def guard(self, hooks: Hooks | None = None) -> WatchGuard:
         """Return the real watch guard, perhaps with hooks around what it calls."""

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from tests.cluster.stage import NEVER_IDLE
+from sessionctl.labels import SLEPT_AT, WOKEN_AT
+from tests.cluster.stage import HOUR_MS, NEVER_IDLE
+from tests.support.between import Hooks
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
@@ -73,3 +75,32 @@ async def test_sessions_without_demand_stay_asleep(stage: Stage, session: Sessio
     found = await stage.factory.cluster.list_workspaces()
 
     assert await stage.guard().check(found) == []
+
+
+async def test_who_was_put_to_sleep_over_an_empty_redis_is_woken_again(stage: Stage, session: SessionId) -> None:
+    """KEDA reads the emptied list of a session it never saw in use, before anybody can keep it out."""
+    await stage.wake(session)
+    stage.table.admin.flushall()
+    stage.arena.kubectl("-n", "sessions", "scale", "deployment", f"user-{session}", "--replicas=0")
+
+    assert await stage.gate(Hooks()).check()
+
+    assert stage.table.elements(session) == [b"awake"]
+    assert await stage.is_awake(session)
+
+
+async def test_who_slept_when_redis_was_lost_is_left_alone(stage: Stage, session: SessionId) -> None:
+    slept, long_ago = session, stage.fleet[1]
+    await stage.wake(slept, long_ago)
+    await stage.factory.demand.sleep(slept)
+    path = f"/apis/apps/v1/namespaces/sessions/deployments/user-{long_ago}"
+    stamp = str(stage.table.now() - HOUR_MS)
+    annotations = {WOKEN_AT: stamp, SLEPT_AT: None}
+    stage.api.merge(path, {"metadata": {"annotations": annotations}, "spec": {"replicas": 0}})
+    stage.table.admin.flushall()
+
+    assert await stage.gate(Hooks()).check()
+
+    for each in (slept, long_ago):
+        assert stage.table.elements(each) == []
+        assert await stage.is_asleep(each)
