@@ -30,8 +30,7 @@ class Idempotency:
         if key is None:
             return fresh
         fingerprint = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
-        name = f"{tenant}:{hashlib.sha256(key.encode()).hexdigest()}"
-        bound = await self._store.remember(name, fingerprint, fresh, self._lifetime)
+        bound = await self._store.remember(f"{tenant}:{key}", fingerprint, fresh, self._lifetime)
         if bound.fingerprint != fingerprint:
             raise KeyReusedError("this Idempotency-Key came before, with another request", hint="Use a fresh key.")
         return bound.value
