@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Final
 
@@ -10,7 +9,7 @@ import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
-from tools.errors import ToolError
+from tests.support.clusters import start_or_skip
 from tools.localcluster import ClusterSpec, LocalCluster
 
 LONGEST: Final = ("node", "chaos", "cluster", "recovery", "cli", "api", "charts", "tools", "agent")
@@ -45,13 +44,7 @@ def _folder(nodeid: str) -> str:
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     """A simulated cluster of this test run; tests use namespaces or sessions of their own and break nothing in it."""
     directory = tmp_path_factory.mktemp("cluster") / "shared"
-    try:
-        started = LocalCluster.start(ClusterSpec(), directory, os.getpid())
-    except ToolError as error:
-        # On a laptop without the tools the other tests still mean something; in CI nothing may be left out.
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(str(error))
+    started = start_or_skip(ClusterSpec(), directory)
     yield started
     started.stop()
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 import httpx
 import pytest
 
+from tests.support.clusters import start_or_skip
 from tests.support.waiting import wait_for
-from tools.errors import ToolError
 from tools.localcluster import ClusterSpec, LocalCluster
 from tools.localcluster.managers import make_key
 
@@ -33,12 +33,7 @@ CONFIG: Final = {
 
 @pytest.fixture(scope="session")
 def arena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
-    try:
-        started = LocalCluster.start(ClusterSpec(managers=2), tmp_path_factory.mktemp("chaos") / "c", os.getpid())
-    except ToolError as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(str(error))
+    started = start_or_skip(ClusterSpec(managers=2), tmp_path_factory.mktemp("chaos") / "c")
     started.install_platform({"config": CONFIG})
     yield started
     started.stop()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -17,10 +16,10 @@ from sessionctl.testing.clock import FakeClock
 from sessionctl.testing.metrics import CountingMetrics
 from tests.cluster.stage import AT_ONCE, CONFIG, SWEEP, Stage
 from tests.support.between import Hooks
+from tests.support.clusters import start_or_skip
 from tests.support.sessionctl_cli import Cli
 from tests.support.table import Table
 from tests.support.waiting import until
-from tools.errors import ToolError
 from tools.localcluster import ClusterSpec, LocalCluster
 from tools.localcluster.api import Api
 
@@ -47,12 +46,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 @pytest.fixture(scope="session")
 def arena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
-    try:
-        started = LocalCluster.start(ClusterSpec(), tmp_path_factory.mktemp("arena") / "c", os.getpid())
-    except ToolError as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(str(error))
+    started = start_or_skip(ClusterSpec(), tmp_path_factory.mktemp("arena") / "c")
     started.install_platform({"config": CONFIG})
     with pytest.MonkeyPatch.context() as patch:
         for name in ("HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"):

@@ -9,9 +9,9 @@ import pytest
 
 from tests.node.traces import Machine, Traces
 from tests.node.workspaces import PROFILES, Workspaces
+from tests.support.clusters import start_or_skip
 from tests.support.sessionctl_cli import Cli
 from tests.tools.conftest import script
-from tools.errors import ToolError
 from tools.localcluster import ClusterSpec, LocalCluster, machine
 
 __all__ = ["script"]
@@ -24,12 +24,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
         pytest.skip(reason)
     directory = tmp_path_factory.mktemp("node") / "cluster"
     before = Machine.look()
-    try:
-        started = LocalCluster.start(ClusterSpec(kind="real", keep=True), directory, os.getpid())
-    except ToolError as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(str(error))
+    started = start_or_skip(ClusterSpec(kind="real", keep=True), directory)
     try:
         started.install_platform({"profiles": PROFILES})
         yield started
