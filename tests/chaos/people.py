@@ -29,12 +29,20 @@ class Answer:
     replicas: int
 
 
+@dataclass(frozen=True)
+class Wake:
+    """A wake that was accepted: when it was sent, and when its answer came."""
+
+    sent: float
+    answered: float
+
+
 @dataclass
 class Notes:
     """What users were told; the verdict compares it with the truth."""
 
-    promised: dict[str, list[float]] = field(default_factory=dict)
-    """When each accepted wake of a session was sent."""
+    promised: dict[str, list[Wake]] = field(default_factory=dict)
+    """The accepted wakes of each session."""
     answers: list[Answer] = field(default_factory=list)
     waits: dict[str, list[float]] = field(default_factory=lambda: {"awake": [], "asleep": []})
     refused: int = 0
@@ -82,7 +90,7 @@ class Person:
             sent = time.monotonic()
             answer = await self._call("POST", "wake")
             if answer is not None and answer.status_code == HTTPStatus.ACCEPTED:
-                self.notes.promised.setdefault(self.uuid, []).append(sent)
+                self.notes.promised.setdefault(self.uuid, []).append(Wake(sent, time.monotonic()))
                 return
             await asyncio.sleep(self.dice.uniform(0, 2 * PAUSE_SECONDS))
 
@@ -91,7 +99,7 @@ class Person:
         began, self.waiting = time.monotonic(), f"{self.uuid} to be {name}"
         track = self.truth.of(self.uuid)
         # A wake that was answered has taken effect if it is awake now, or was at any moment since.
-        since = self.notes.promised[self.uuid][-1] if replicas else began
+        since = self.notes.promised[self.uuid][-1].sent if replicas else began
         while replicas not in track.during(since, time.monotonic()):
             await self._look()
             await asyncio.sleep(PAUSE_SECONDS)

@@ -35,6 +35,8 @@ class Storm:
     outage: float
     faults: dict[str, int] = field(default_factory=dict)
     away: set[str] = field(default_factory=set)
+    outages: list[tuple[str, float, float]] = field(default_factory=list)
+    """Who was away, from when to when by the monotonic clock."""
 
     async def rage(self, seconds: float) -> None:
         """Kill and start, each victim on its own; at the end all of them run again."""
@@ -48,12 +50,14 @@ class Storm:
         pause = dice.uniform(0, self.calm * len(self.victims))
         while time.monotonic() + pause < until:
             await asyncio.sleep(pause)
+            began = time.monotonic()
             await asyncio.to_thread(self.cluster.kill, victim)
             self.faults[victim] = self.faults.get(victim, 0) + 1
             self.away.add(victim)
             await asyncio.sleep(dice.uniform(0, self.outage))
             await self._start(victim)
             self.away.remove(victim)
+            self.outages.append((victim, began, time.monotonic()))
             pause = dice.uniform(0, 2 * self.calm * len(self.victims))
 
     async def _start(self, victim: str) -> None:

@@ -65,7 +65,8 @@ async def test_a_storm(arena: LocalCluster, api_key: str, sessions: Sequence[str
 
     _print(notes, storm)
     assert not notes.wrong
-    assert not slept_too_early(truth, notes, IDLE_SECONDS)
+    too_early = slept_too_early(truth, notes, IDLE_SECONDS)
+    assert not too_early, "\n".join([*too_early, *_tell(truth, notes, storm, {line.split()[0] for line in too_early})])
     assert not lies(truth, notes)
     # What proves nothing if it did not happen.
     assert all(storm.faults.get(victim) for victim in VICTIMS) or SECONDS < PATIENCE_SECONDS / 2
@@ -79,6 +80,17 @@ async def _explain(arena: LocalCluster, http: httpx.AsyncClient, person: Person)
     objects = arena.kubectl("-n", "sessions", "get", "deployment,pod", "-l", f"uuid={person.uuid}", "-o", "yaml")
     queue = arena.redis_cli("LRANGE", f"queue:{person.uuid}", "0", "-1")
     return f"waits for {person.waiting}\n{why.text}\nqueue: {queue}\n{objects}"
+
+
+def _tell(truth: Truth, notes: Notes, storm: Storm, sessions: set[str]) -> list[str]:
+    """Say what happened to these sessions, and who was away when."""
+    told = [f"{uuid}: {list(zip(truth.of(uuid).times, truth.of(uuid).replicas, strict=True))}" for uuid in sessions]
+    told += [f"{uuid}: {notes.promised[uuid]}" for uuid in sessions]
+    return [
+        *told,
+        f"blind: {truth.blind}",
+        *[f"{name} away: {begin:.2f} - {end:.2f}" for name, begin, end in storm.outages],
+    ]
 
 
 def _print(notes: Notes, storm: Storm) -> None:

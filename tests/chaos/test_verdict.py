@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.chaos.people import Answer, Notes
+from tests.chaos.people import Answer, Notes, Wake
 from tests.chaos.truth import Truth
 from tests.chaos.verdict import lies, slept_too_early
 
@@ -21,24 +21,35 @@ def _answered(replicas: int, at: float) -> Notes:
     return Notes(answers=[Answer(UUID, at, at + 0.1, replicas)])
 
 
+def _promised(*sent: float, took: float = 0.0) -> Notes:
+    return Notes(promised={UUID: [Wake(at, at + took) for at in sent]})
+
+
 def test_a_sleep_before_the_timeout_is_found() -> None:
     truth = _truth((0, 0), (1, 1), (15, 0))
 
-    assert slept_too_early(truth, Notes(promised={UUID: [1, 10]}), IDLE)
-    assert not slept_too_early(truth, Notes(promised={UUID: [1, 8.9]}), IDLE)
+    assert slept_too_early(truth, _promised(1, 10), IDLE)
+    assert not slept_too_early(truth, _promised(1, 8.9), IDLE)
 
 
 def test_a_wake_that_was_sent_when_it_slept_already_is_no_reason() -> None:
     truth = _truth((0, 0), (1, 1), (15, 0), (15.5, 1))
 
-    assert not slept_too_early(truth, Notes(promised={UUID: [1, 14.5]}), IDLE)
+    assert not slept_too_early(truth, _promised(1, 14.5), IDLE)
+
+
+def test_a_wake_that_was_not_answered_when_it_slept_is_no_reason() -> None:
+    truth = _truth((0, 0), (1, 1), (15, 0), (15.5, 1))
+
+    assert not slept_too_early(truth, _promised(10, took=4.5), IDLE)
+    assert slept_too_early(truth, _promised(10, took=3.5), IDLE)
 
 
 def test_a_sleep_seen_late_may_have_been_early() -> None:
     truth = _truth((0, 0), (1, 1), (15, 0))
     truth.blind.append((9, 15.5))
 
-    assert not slept_too_early(truth, Notes(promised={UUID: [1, 10]}), IDLE)
+    assert not slept_too_early(truth, _promised(1, 10), IDLE)
 
 
 def test_a_status_may_be_two_seconds_behind_and_not_more() -> None:

@@ -15,14 +15,16 @@ if TYPE_CHECKING:
 def slept_too_early(truth: Truth, notes: Notes, idle: float) -> list[str]:
     """Name every sleep that came before the idle timeout after an accepted wake.
 
-    What this finds is certain: the sleep was over when it was seen, and the wake was sent before it can have begun.
+    What this finds is certain: the wake was answered before the sleep can have begun. One that was only sent by then
+    may have waited, behind a Redis that was away, for longer than whoever sent it was idle.
     """
     found = []
     for uuid, promised in notes.promised.items():
         for fell in truth.of(uuid).falls():
-            last = max((sent for sent in promised if sent <= truth.blind_since(fell)), default=None)
+            begun = truth.blind_since(fell)
+            last = max((wake.sent for wake in promised if wake.answered <= begun), default=None)
             if last is not None and fell - last < idle:
-                found.append(f"{uuid} slept {fell - last:.2f} s after a wake that was accepted")
+                found.append(f"{uuid} slept at {fell:.2f}, {fell - last:.2f} s after a wake that was accepted")
     return found
 
 
