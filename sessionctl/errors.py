@@ -8,7 +8,8 @@
     ├─ NotFoundError                not_found
     ├─ ConflictError                conflict
     │  ├─ DemandGateClosedError     demand_gate_closed
-    │  └─ InProgressError           in_progress
+    │  ├─ InProgressError           in_progress
+    │  └─ FenceLostError            fence_lost
     ├─ ForbiddenError               forbidden
     │  ├─ UnauthenticatedError      unauthenticated
     │  ├─ InsufficientScopeError    insufficient_scope
@@ -21,6 +22,7 @@
     │  ├─ StoreError                store_failed
     │  │  └─ OutcomeUnknownError    outcome_unknown
     │  ├─ ApiError                  api_failed
+    │  ├─ AgentError                agent_failed
     │  └─ UnavailableError          unavailable
     └─ DeadlineExceededError        deadline_exceeded
 
@@ -94,6 +96,12 @@ class InProgressError(ConflictError):
     """Somebody is at it already; the same request a moment later finds it done."""
 
     code: ClassVar[str] = "in_progress"
+
+
+class FenceLostError(ConflictError):
+    """Somebody else delivers the session's chats by now, or its record was lost: nothing was written."""
+
+    code: ClassVar[str] = "fence_lost"
 
 
 class ForbiddenError(SessionctlError):
@@ -178,6 +186,15 @@ class ApiError(DependencyError):
     """The Session API is unreachable, or what answers is not the Session API; raised by its clients."""
 
     code: ClassVar[str] = "api_failed"
+
+
+class AgentError(DependencyError):
+    """A session's agent will not take the message, or answers what is no answer; the same again would not help.
+
+    One that cannot be reached, or is cut off, is an UnavailableError.
+    """
+
+    code: ClassVar[str] = "agent_failed"
 
 
 class UnavailableError(DependencyError):

@@ -180,6 +180,25 @@ class ApiSettings(Section):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ChatSettings(Section):
+    """Delivery of chats to agents."""
+
+    lock_lifetime: PositiveDuration = timedelta(seconds=10)
+    """After so long another manager goes on where one has died."""
+    pending_interval: PositiveDuration = timedelta(seconds=1)
+    """How often it is looked for chats that nobody delivers."""
+    silence_limit: PositiveDuration = timedelta(seconds=60)
+    """An agent that sends nothing for so long, not even a sign of life, is cut off and asked again."""
+    retry_limit: PositiveDuration = timedelta(minutes=10)
+    """A message that no ready agent takes, or goes on with, for so long gets its outcome."""
+    max_reply_bytes: Annotated[int, positive] = 8 << 20
+    tenant_rate_bytes: Annotated[int, positive] = 4 << 20
+    """Bytes of replies a second that all agents of a tenant may have one manager write into Redis."""
+    max_wait: PositiveDuration = timedelta(seconds=60)
+    """The longest ``?wait=``."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class LoggingSettings(Section):
     """Log output."""
 
@@ -199,6 +218,7 @@ class Settings(Section):
     quotas: QuotaSettings = QuotaSettings()
     events: EventSettings = EventSettings()
     api: ApiSettings = ApiSettings()
+    chat: ChatSettings = ChatSettings()
     logging: LoggingSettings = LoggingSettings()
 
     def check(self) -> None:

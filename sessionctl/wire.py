@@ -65,6 +65,26 @@ class QueuedChat(_Shape):
     message_id: str
 
 
+class ChatReply(_Shape):
+    """Answer of chat with ``wait``: the message has ended in time; ``status`` is its outcome."""
+
+    uuid: str
+    action: Literal["chat"] = "chat"
+    status: MessageOutcome
+    message_id: str
+    reply: str
+    reason: str | None = None
+
+
+class CancelledChat(_Shape):
+    """Answer of cancel: ``cancelled``, or ``cancelling`` while its agent ends it."""
+
+    uuid: str
+    action: Literal["cancel"] = "cancel"
+    status: Literal["cancelled", "cancelling"]
+    message_id: str
+
+
 class Event(_Shape):
     """What happened to a session; ``data`` of one server-sent event, whose ``id`` and ``event`` are these fields."""
 
@@ -75,19 +95,29 @@ class Event(_Shape):
     detail: str = ""
     message_id: str | None = None
     outcome: MessageOutcome | None = None
+    text: str | None = None
+    """The message that was queued, or a piece of its reply."""
+    attempt: int | None = None
+    """Of a piece of a reply; those of a later attempt replace those of earlier ones."""
+    seq: int | None = None
 
 
 class ChatMessage(_Shape):
-    """One message of a conversation; ``status`` is queued, or how it ended."""
+    """One message of a conversation; ``status`` is queued, running, or how it ended."""
 
     message_id: str
     message: str
     status: Literal["queued", "running", "done", "failed", "interrupted", "cancelled"]
     reply: str | None = None
+    reason: str | None = None
+    at: datetime | None = None
 
 
 class Conversation(_Shape):
-    """Answer of messages; ``partial`` says that only what Redis holds is shown, because the workspace sleeps."""
+    """Answer of messages, oldest first; ``cursor`` leads to what comes before.
+
+    ``partial`` says that only what Redis holds is shown, because the workspace sleeps or does not answer.
+    """
 
     uuid: str
     messages: tuple[ChatMessage, ...]
@@ -285,6 +315,31 @@ class MessageResume(_Shape):
 
     from_seq: int = Field(default=1, ge=1)
     attempt: int = Field(default=1, ge=1)
+    begun: bool = False
+    """The caller knows that it was begun: an agent without a trace of it has lost its files, and must not begin it."""
+
+
+class AgentConversation(BaseModel):
+    """Answer of the agent's ``GET /v1/conversation``: the newest messages before ``before``, oldest first."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
+
+    messages: tuple[AgentConversationEntry, ...]
+    more: bool
+    """Whether there are older ones."""
+
+
+class AgentConversationEntry(BaseModel):
+    """One message and its reply; ``outcome`` is None while it runs."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
+
+    id: str
+    message: str
+    reply: str
+    outcome: MessageOutcome | None = None
+    reason: str | None = None
+    at: datetime
 
 
 class MessageDelta(_Shape):

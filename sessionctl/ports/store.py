@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from sessionctl.ports.chat import DispatchStore
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import timedelta
@@ -38,8 +40,14 @@ class DemandStore(Protocol):
         """As wake, for activity ``age`` ago; only for a session whose Deployment is seen at 1."""
         ...
 
-    async def enqueue(self, session_id: SessionId, message_id: str, message: str, max_waiting: int) -> Enqueued:
-        """Wake, append the message once per message id, and its event with it."""
+    async def enqueue(
+        self, session_id: SessionId, message_id: str, message: str, max_waiting: int, hold: timedelta
+    ) -> Enqueued:
+        """Wake, append the message once per message id, and its event, which has its text, with it.
+
+        A message that finds the list empty is held for ``hold``: see ``NextMessage.hold_until``. The id of a message is
+        remembered for the lifetime of an idempotency key after its end.
+        """
         ...
 
     async def release(self, session_id: SessionId, release_after: timedelta, *, force: bool) -> ReleaseOutcome:
@@ -240,5 +248,7 @@ class QuotaStore(Protocol):
         ...
 
 
-class Store(DemandStore, RecordStore, GateStore, EventStore, MessageStore, AccessStore, QuotaStore, Protocol):
+class Store(
+    DemandStore, RecordStore, GateStore, EventStore, MessageStore, DispatchStore, AccessStore, QuotaStore, Protocol
+):
     """All of Redis."""
