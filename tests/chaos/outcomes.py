@@ -92,11 +92,12 @@ def _told(session: Correspondence) -> Iterator[str]:
         yield f"a listener heard {twice} twice"
     if missing := sorted(set(ids) - set(heard)):
         yield f"a listener missed {missing}"
-    if heard != sorted(heard, key=_position):
+    if heard != sorted(heard, key=position):
         yield "a listener heard events out of order"
 
 
-def _position(event_id: str) -> tuple[int, int]:
+def position(event_id: str) -> tuple[int, int]:
+    """Return what orders events."""
     milliseconds, _, number = event_id.partition("-")
     return int(milliseconds), int(number)
 
