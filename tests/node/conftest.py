@@ -14,7 +14,6 @@ from tests.support.clusters import start_or_skip
 from tests.support.sessionctl_cli import Cli
 from tests.tools.conftest import script
 from tools.localcluster import ClusterSpec, LocalCluster, machine
-from tools.localcluster.managers import make_key
 
 __all__ = ["script"]
 
@@ -56,12 +55,10 @@ def managed(installed: Installed) -> LocalCluster:
     return installed.want(MANAGED)
 
 
-@pytest.fixture(scope="session")
-def api_key(installed: Installed) -> str:
-    """A key that managers get to know."""
-    key = make_key(LocalCluster.attach(installed.node.directory), "node-tests")
-    assert key
-    return key
+@pytest.fixture(scope="module")
+def api_key(installed: Installed, managed: LocalCluster) -> str:
+    """A key that both managers know, or will in a moment."""
+    return installed.key_for(managed)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from tests.node.workspaces import PROFILES
 from tools.localcluster import LocalCluster
+from tools.localcluster.managers import make_key
 
 SHORT: Final = {
     "idle": {"timeout": "5s", "touchInterval": "1s"},
@@ -39,6 +40,7 @@ class Installed:
 
     node: LocalCluster
     values: dict[str, Any] = field(default_factory=dict)
+    api_key: str | None = None
 
     def want(self, values: dict[str, Any]) -> LocalCluster:
         """Install these values unless they are; returns the cluster that runs now, which may be another."""
@@ -47,3 +49,9 @@ class Installed:
             now.install_platform(values)
             self.values = values
         return now
+
+    def key_for(self, cluster: LocalCluster) -> str:
+        """Return an API key; nobody can show one again, so it is made once."""
+        self.api_key = self.api_key or make_key(cluster, "node-tests")
+        assert self.api_key
+        return self.api_key
