@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from sessionctl.adapters.agent import ByteStream
+    from sessionctl.adapters.agent_http import ByteStream
     from sessionctl.adapters.clock import SystemClock
     from sessionctl.adapters.cluster.client import KubernetesClient
     from sessionctl.adapters.cluster.kubernetes_cluster import KubernetesCluster
@@ -269,7 +269,7 @@ class Factory:
     async def _dial_agent(self, session_id: SessionId) -> ByteStream:
         namespace = self.platform.sessions_namespace
         if not self.by_forward:
-            from sessionctl.adapters.agent import TcpStream
+            from sessionctl.adapters.agent_http import TcpStream
 
             return await TcpStream.connect(f"{labels.object_name(session_id)}.{namespace}.svc", labels.AGENT_PORT)
         from sessionctl.adapters.cluster.portforward import PodPort, PortForwarder
