@@ -49,7 +49,8 @@ _BUSY: Final = frozenset(
 """The agent's own word for it is 503; the others are those of a proxy beside it."""
 
 
-def _unlimited(_session_id: SessionId, _size: int) -> float:
+def unlimited(_session_id: SessionId, _size: int) -> float:
+    """Charge nothing."""
     return 0.0
 
 
@@ -64,7 +65,7 @@ class HttpAgents:
         dial: Dial,
         token: Callable[[SessionId], str],
         silence_limit: timedelta,
-        charge: Callable[[SessionId, int], float] = _unlimited,
+        charge: Callable[[SessionId, int], float] = unlimited,
     ) -> None:
         self._dial = dial
         self._token = token

@@ -34,8 +34,16 @@ class PodWaiter:
         await self._mirror.wait_synced()
         return usable(await self._mirror.find_workspace(session_id), await self._mirror.list_pods(session_id))
 
-    async def wait(self, session_id: SessionId, message: NextMessage) -> tuple[Workspace, Pod]:
-        """Return the session and its pod as soon as it is usable for the message, which may be held (DESIGN 5)."""
+    async def is_wanted(self, session_id: SessionId) -> bool:
+        """Whether the session is seen to be awake or waking."""
+        workspace = await self._mirror.find_workspace(session_id)
+        return workspace is not None and workspace.replicas > 0 and workspace.deleted_at is None
+
+    async def wait(self, session_id: SessionId, message: NextMessage) -> tuple[Workspace, Pod] | None:
+        """Return the session and its pod as soon as it is usable for the message, which may be held (DESIGN 5).
+
+        None when the session is seen to go to sleep or to be deleted: then the message may have ended meanwhile.
+        """
         await self._mirror.wait_synced()
         with self._mirror.bells.listen(session_id) as changed:
             # Whatever is not there yet is newer than the message, whatever anybody's clock says.
@@ -48,6 +56,8 @@ class PodWaiter:
                 found = await self.find(session_id)
                 if found is None:
                     await changed.wait()
+                    if not await self.is_wanted(session_id):
+                        return None
                 elif found[1].name not in old or await self._is_over(session_id, changed, until):
                     return found
 
@@ -78,7 +88,7 @@ class PodWaiter:
             scaler = await self._cluster.find_scaler(session_id)
         except SessionctlError:
             return None
-        return scaler and (scaler.last_active or datetime.min.replace(tzinfo=UTC))
+        return None if scaler is None else scaler.last_active or datetime.min.replace(tzinfo=UTC)
 
 
 def usable(workspace: Workspace | None, pods: Sequence[Pod]) -> tuple[Workspace, Pod] | None:
@@ -89,4 +99,4 @@ def usable(workspace: Workspace | None, pods: Sequence[Pod]) -> tuple[Workspace,
 
 
 def _is_older(pod: Pod, message: NextMessage) -> bool:
-    return pod.created_at + CLOCK_GRAIN <= datetime.fromtimestamp(message.queued_at / 1000, UTC)
+    return pod.created_at + CLOCK_GRAIN <= datetime.fromtimestamp((message.filled_at or message.queued_at) / 1000, UTC)
