@@ -43,17 +43,31 @@ def deleted_session(session_id: SessionId) -> ConflictError:
     return ConflictError(msg, hint=f"Undo it with: sessionctl restore {session_id}")
 
 
+def _nobody(_: SessionId) -> None:
+    """Whoever delivers chats in another process finds them by itself."""
+
+
 class DemandService:
-    """Changes whether one session should be awake."""
+    """Changes whether one session should be awake; ``tell`` hears of every session that a chat waits for."""
 
     def __init__(
-        self, cluster: Cluster, store: Store, clock: Clock, journal: Journal, quotas: Quotas | None = None
+        self,
+        cluster: Cluster,
+        store: Store,
+        clock: Clock,
+        journal: Journal,
+        quotas: Quotas | None = None,
+        *,
+        hold: timedelta,
+        tell: Callable[[SessionId], None] = _nobody,
     ) -> None:
         self._cluster = cluster
         self._store = store
         self._clock = clock
         self._journal = journal
         self._quotas = quotas
+        self._hold = hold
+        self._tell = tell
 
     async def wake(self, session_id: SessionId) -> str | None:
         """Wake the session; idempotent.
@@ -96,11 +110,16 @@ class DemandService:
         """
         await self._admit(session_id)
         done = await self._with_record(
-            session_id, lambda: self._store.enqueue(session_id, message_id, message, max_waiting)
+            session_id, lambda: self._store.enqueue(session_id, message_id, message, max_waiting, self._hold)
         )
         if done.outcome is EnqueueOutcome.FULL:
             msg = f"{max_waiting} messages wait for session {session_id} already"
             raise QueueFullError(msg, retry_after=FULL_RETRY_SECONDS)
+        if done.ended is not None:
+            # A repetition of long ago wakes nobody.
+            return None
+        # Whoever delivers need not wait for the patch, which a running pod does not need.
+        self._tell(session_id)
         patched, notice = await self._patch(session_id, done.woken)
         if patched:
             self._journal.note(session_id, EventKind.WOKEN, "by a message")
