@@ -74,6 +74,8 @@ class ChatReply(_Shape):
     message_id: str
     reply: str
     reason: str | None = None
+    partial: bool = False
+    """The beginning of the reply is not kept in Redis any more; an awake workspace has it in its conversation."""
 
 
 class CancelledChat(_Shape):
