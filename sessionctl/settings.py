@@ -122,6 +122,11 @@ class ScalingSettings(Section):
     polling_interval: Annotated[int, positive] = 10
     cooldown_period: Annotated[int, positive] = 30
 
+    @property
+    def hold(self) -> timedelta:
+        """How long KEDA may still act on an empty list that it read just before there was demand."""
+        return timedelta(seconds=self.polling_interval + 5)
+
     def check(self) -> None:
         """KEDA must look twice before it may put anything to sleep."""
         least = 2 * self.polling_interval + 2

@@ -47,13 +47,21 @@ class DemandService:
     """Changes whether one session should be awake."""
 
     def __init__(
-        self, cluster: Cluster, store: Store, clock: Clock, journal: Journal, quotas: Quotas | None = None
+        self,
+        cluster: Cluster,
+        store: Store,
+        clock: Clock,
+        journal: Journal,
+        quotas: Quotas | None = None,
+        *,
+        hold: timedelta,
     ) -> None:
         self._cluster = cluster
         self._store = store
         self._clock = clock
         self._journal = journal
         self._quotas = quotas
+        self._hold = hold
 
     async def wake(self, session_id: SessionId) -> str | None:
         """Wake the session; idempotent.
@@ -90,21 +98,21 @@ class DemandService:
         return patched, notice
 
     async def enqueue(
-        self, session_id: SessionId, message_id: str, message: str, max_waiting: int, hold: timedelta
+        self, session_id: SessionId, message_id: str, message: str, max_waiting: int
     ) -> tuple[Enqueued, str | None]:
         """Store a chat, once per message id, and wake its session; otherwise as ``wake``.
 
-        ``hold`` is how long a pod that runs may still be taken down by somebody who saw an empty list. Returns what was
-        stored, and the sentence of ``wake``. Raises QueueFullError too, when ``max_waiting`` messages wait already.
+        Returns what was stored, and the sentence of ``wake``. Raises QueueFullError too, when ``max_waiting`` messages wait already.
         """
         await self._admit(session_id)
         done = await self._with_record(
-            session_id, lambda: self._store.enqueue(session_id, message_id, message, max_waiting, hold)
+            session_id, lambda: self._store.enqueue(session_id, message_id, message, max_waiting, self._hold)
         )
         if done.outcome is EnqueueOutcome.FULL:
             msg = f"{max_waiting} messages wait for session {session_id} already"
             raise QueueFullError(msg, retry_after=FULL_RETRY_SECONDS)
         if done.ended is not None:
+            # A repetition of long ago wakes nobody.
             return done, None
         patched, notice = await self._patch(session_id, done.woken)
         if patched:

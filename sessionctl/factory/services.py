@@ -122,7 +122,8 @@ class Factory:
         """Wake and sleep."""
         from sessionctl.core.demand import DemandService
 
-        return DemandService(self.cluster, self.store, self.clock, self.journal, self.quotas)
+        hold = self.settings.scaling.hold
+        return DemandService(self.cluster, self.store, self.clock, self.journal, self.quotas, hold=hold)
 
     @cached_property
     def quotas(self) -> Quotas | None:

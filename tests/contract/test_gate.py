@@ -16,7 +16,7 @@ from sessionctl.errors import ForbiddenError, StoreError
 from sessionctl.models import Epoch, ReleaseOutcome
 from tests.support.redis import RedisServer
 from tests.support.redis_proxy import command
-from tests.support.sessions import make_workspace
+from tests.support.sessions import HOLD, make_workspace
 from tests.support.waiting import until
 from tools.localcluster.ports import Ports
 
@@ -160,7 +160,7 @@ class TestRestore:
         workspace = make_workspace(replicas=1)
         session_id = workspace.session_id
         await store.ensure_record(workspace)
-        await store.enqueue(session_id, "m1", "x", 100)
+        await store.enqueue(session_id, "m1", "x", 100, HOLD)
         table.push(session_id, "wake")
         table.age(session_id, "last_active", 3_600_000)
         expected, before = table.elements(session_id), table.now()

@@ -35,7 +35,9 @@ class RedisDemand(StorePart):
         refuse(session_id, word)
         return _woken(answer)
 
-    async def enqueue(self, session_id: SessionId, message_id: str, message: str, max_waiting: int) -> Enqueued:
+    async def enqueue(
+        self, session_id: SessionId, message_id: str, message: str, max_waiting: int, hold: timedelta
+    ) -> Enqueued:
         """See ``ports.DemandStore``."""
         element = json.dumps({"id": message_id, "message": message}, ensure_ascii=False)
         word, *answer = await self._run_fields(
@@ -48,7 +50,7 @@ class RedisDemand(StorePart):
                 keys.events(session_id),
                 keys.marks(session_id),
             ],
-            [session_id, message_id, element, max_waiting, *self._caps],
+            [session_id, message_id, element, max_waiting, *self._caps, hold // _MILLISECOND],
         )
         refuse(session_id, word)
         return Enqueued(outcome=EnqueueOutcome(word), woken=_woken(answer))
