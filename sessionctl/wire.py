@@ -101,6 +101,8 @@ class Event(_Shape):
     """The message that was queued, or a piece of its reply."""
     attempt: int | None = None
     """Of a piece of a reply; those of a later attempt replace those of earlier ones."""
+    first_seq: int | None = None
+    """One more than ``seq`` of the piece before it (1 in each attempt's first); otherwise pieces are missing."""
     seq: int | None = None
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 from sessionctl.core.messages import ComingEvents, KeptEvents, just_before
 from sessionctl.core.replies import Reply, ReplyDraft
-from sessionctl.errors import AgentError, ConflictError, NotFoundError, StoreError, UnavailableError
-from sessionctl.models import OLDEST_EVENT, Cancellation, MessageOutcome
+from sessionctl.errors import AgentError, ConflictError, NotFoundError, UnavailableError
+from sessionctl.models import OLDEST_EVENT, Cancellation
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sessionctl.core.conversation import ConversationReader
     from sessionctl.core.demand import DemandService
     from sessionctl.core.events import EventHub
-    from sessionctl.models import SessionId, StoredEvent
+    from sessionctl.models import MessageOutcome, SessionId, StoredEvent
     from sessionctl.ports import Agents, Store
 
 CANCEL_PATIENCE: Final = timedelta(seconds=5)
@@ -44,15 +44,6 @@ class Accepted:
     """A sentence, when the cluster could not be asked to wake its session."""
 
 
-@dataclass(frozen=True)
-class ChatLimits:
-    """What messages of a session are held to."""
-
-    max_waiting: int
-    hold: timedelta
-    """How long after a message found the list empty a pod may still be taken down by whoever saw it so."""
-
-
 class ChatService:
     """The chats of sessions, up to their delivery; ``told`` hears of each session that has a new one."""
 
@@ -64,7 +55,7 @@ class ChatService:
         hub: EventHub,
         agents: Agents,
         conversations: ConversationReader,
-        limits: ChatLimits,
+        max_waiting: int,
         told: Callable[[SessionId], None],
     ) -> None:
         self._store = store
@@ -72,7 +63,7 @@ class ChatService:
         self._hub = hub
         self._agents = agents
         self.conversations = conversations
-        self._limits = limits
+        self._max_waiting = max_waiting
         self._told = told
 
     async def accept(self, session_id: SessionId, message_id: str, message: str, *, repeated: bool = False) -> Accepted:
@@ -84,9 +75,7 @@ class ChatService:
             ended = await self._store.get_outcome(session_id, message_id)
             if ended is not None:
                 return Accepted(session_id, message_id, outcome=ended)
-        done, notice = await self._demand.enqueue(
-            session_id, message_id, message, self._limits.max_waiting, self._limits.hold
-        )
+        done, notice = await self._demand.enqueue(session_id, message_id, message, self._max_waiting)
         self._told(session_id)
         after = just_before(done.event_id) if done.event_id else OLDEST_EVENT
         return Accepted(session_id, message_id, after, done.ended, notice)
@@ -101,7 +90,9 @@ class ChatService:
         return Accepted(session_id, message_id, outcome=outcome)
 
     @asynccontextmanager
-    async def follow(self, accepted: Accepted, after: str | None = None) -> AsyncGenerator[AsyncIterator[StoredEvent], None]:
+    async def follow(
+        self, accepted: Accepted, after: str | None = None
+    ) -> AsyncGenerator[AsyncIterator[StoredEvent], None]:
         """Follow one message from just after an event (None: from its first one) to its outcome."""
         start = after or accepted.after
         if accepted.outcome is not None:
@@ -138,9 +129,7 @@ class ChatService:
                 return Cancellation.CANCELLING
             case Cancellation.ENDED:
                 outcome = await self._store.get_outcome(session_id, message_id)
-                if outcome is MessageOutcome.CANCELLED:
-                    return Cancellation.CANCELLED
-                msg = f"message {message_id} has ended already: {outcome}"
+                msg = f"message {message_id} has ended already" + (f": {outcome}" if outcome is not None else "")
                 raise ConflictError(msg)
             case Cancellation.UNKNOWN:
                 raise unknown_message(message_id)

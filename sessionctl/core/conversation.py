@@ -66,7 +66,7 @@ class ConversationReader:
             if event.message_id:
                 drafts.setdefault(event.message_id, ReplyDraft(event.message_id)).add(event)
         # Of one whose beginning is not kept any more nobody knows what was said.
-        return [draft.entry() for draft in drafts.values() if draft.whole]
+        return [draft.entry() for draft in drafts.values() if draft.at is not None]
 
 
 def _without(entries: Sequence[ChatEntry], others: Sequence[ChatEntry]) -> list[ChatEntry]:

@@ -102,7 +102,8 @@ class DemandService:
     ) -> tuple[Enqueued, str | None]:
         """Store a chat, once per message id, and wake its session; otherwise as ``wake``.
 
-        Returns what was stored, and the sentence of ``wake``. Raises QueueFullError too, when ``max_waiting`` messages wait already.
+        Returns what was stored, and the sentence of ``wake``. Raises QueueFullError too, when ``max_waiting`` messages
+        wait already.
         """
         await self._admit(session_id)
         done = await self._with_record(

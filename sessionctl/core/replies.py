@@ -35,8 +35,9 @@ class ReplyDraft:
     outcome: MessageOutcome | None = None
     reason: str = ""
     whole: bool = False
-    """Every event from the first one on was there."""
+    """Nothing is missing of what was told of it."""
     _attempt: int = 0
+    _seq: int = 0
     _pieces: list[str] = field(default_factory=list)
 
     def add(self, event: StoredEvent) -> None:
@@ -48,14 +49,19 @@ class ReplyDraft:
                 self.running = True
             case EventKind.MESSAGE_DELTA:
                 self.running = True
-                if event.attempt > self._attempt:
-                    self._attempt = event.attempt
-                    self._pieces.clear()
-                self._pieces.append(event.text)
+                self._append(event)
             case EventKind.MESSAGE_ENDED:
                 self.running, self.outcome, self.reason = False, event.outcome, event.detail
             case _:
                 pass
+
+    def _append(self, event: StoredEvent) -> None:
+        if event.attempt > self._attempt:
+            self._attempt, self._seq = event.attempt, 0
+            self._pieces.clear()
+        self.whole = self.whole and event.first_seq == self._seq + 1
+        self._seq = event.seq
+        self._pieces.append(event.text)
 
     @property
     def text(self) -> str:
@@ -70,7 +76,7 @@ class ReplyDraft:
             running=self.running,
             outcome=self.outcome,
             reason=self.reason,
-            reply=self.text if self._pieces or self.outcome is not None else None,
+            reply=self.text if self.whole and (self._pieces or self.outcome is not None) else None,
             at=self.at,
         )
 

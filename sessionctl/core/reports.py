@@ -53,6 +53,7 @@ def event(stored: StoredEvent) -> Event:
         outcome=stored.outcome,
         text=stored.text if stored.kind in _OF_WORDS else None,
         attempt=stored.attempt or None,
+        first_seq=stored.first_seq or None,
         seq=stored.seq or None,
     )
 

@@ -83,10 +83,6 @@ class DispatchStore(Protocol):
         """End a message that was not sent yet, or tell whoever delivers it that it is to be cancelled."""
         ...
 
-    async def has_message(self, session_id: SessionId, message_id: str) -> bool:
-        """Whether a message waits or runs."""
-        ...
-
     async def get_outcome(self, session_id: SessionId, message_id: str) -> MessageOutcome | None:
         """Return the outcome of a message; None while it waits or runs, or when it is not known (any more)."""
         ...

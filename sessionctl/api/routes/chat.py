@@ -60,7 +60,7 @@ def _chat_answers() -> dict[str, Any]:
 
 
 @router.post("/session/{uuid}/chat", response_model=QueuedChat, **_chat_answers())
-async def chat(  # noqa: PLR0913 - one parameter of HTTP each
+async def chat(
     request: Request,
     services: Given,
     who: Who,
@@ -166,7 +166,9 @@ def message_stream(
 async def messages(
     services: Given,
     session_id: Session,
-    cursor: Annotated[MessageId | None, Query(description="Of the page before; this one has what came before it.")] = None,
+    cursor: Annotated[
+        MessageId | None, Query(description="Of the page before; this one has what came before it.")
+    ] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 100,
 ) -> Conversation:
     """Show the newest messages, oldest first: all of them while the workspace is awake, else what Redis holds."""
