@@ -74,6 +74,8 @@ class ChatReply(_Shape):
     message_id: str
     reply: str
     reason: str | None = None
+    partial: bool = False
+    """The beginning of the reply is not kept in Redis any more; an awake workspace has it in its conversation."""
 
 
 class CancelledChat(_Shape):
@@ -99,6 +101,8 @@ class Event(_Shape):
     """The message that was queued, or a piece of its reply."""
     attempt: int | None = None
     """Of a piece of a reply; those of a later attempt replace those of earlier ones."""
+    first_seq: int | None = None
+    """One more than ``seq`` of the piece before it (1 in each attempt's first); otherwise pieces are missing."""
     seq: int | None = None
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sessionctl.adapters.helm import HelmCli
     from sessionctl.adapters.store.redis_store import RedisStore
     from sessionctl.core.budget import TenantBudget
+    from sessionctl.core.chats import ChatService
     from sessionctl.core.demand import DemandService
     from sessionctl.core.dispatcher import Dispatcher, Doorbell
     from sessionctl.core.events import EventHub
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from sessionctl.core.waiting import Waiter
     from sessionctl.core.why import Answers, WhyService
     from sessionctl.models import SessionId
-    from sessionctl.ports import ActivityProbe, ClusterView, Metrics
+    from sessionctl.ports import ActivityProbe, Agents, ClusterView, Metrics
     from sessionctl.settings import Platform, Settings
 
 
@@ -66,6 +67,10 @@ class DirectOptions:
 
 def _unwatched(_: str) -> None:
     """Progress of a manager: its log tells what was done, and nobody waits for a line."""
+
+
+def _unheard(_: SessionId) -> None:
+    """Of a new chat outside a manager: managers look for those that nobody delivers."""
 
 
 @dataclass(frozen=True)
@@ -241,6 +246,28 @@ class Factory:
         from sessionctl.core.events import EventHub
 
         return EventHub(self.store, self.clock)
+
+    async def create_chat_service(
+        self, hub: EventHub, view: ClusterView | None = None, told: Callable[[SessionId], None] = _unheard
+    ) -> ChatService:
+        """Chats up to their delivery; ``told`` hears of each session that has a new one."""
+        from sessionctl.core.chats import ChatService
+        from sessionctl.core.conversation import ConversationReader
+
+        agents = await self.create_agents()
+        return ChatService(
+            store=self.store,
+            demand=self.demand,
+            hub=hub,
+            agents=agents,
+            conversations=ConversationReader(self.store, view or self.cluster, agents),
+            max_waiting=self.settings.sessions.max_waiting,
+            told=told,
+        )
+
+    async def create_agents(self) -> Agents:
+        """The agents of sessions."""
+        raise NotImplementedError
 
     def create_waiter(self) -> Waiter:
         """Waiting for the cluster."""
