@@ -265,10 +265,6 @@ class Factory:
             told=told,
         )
 
-    async def create_agents(self) -> Agents:
-        """The agents of sessions."""
-        raise NotImplementedError
-
     def create_waiter(self) -> Waiter:
         """Waiting for the cluster."""
         from sessionctl.core.waiting import Waiter
