@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sessionctl.core.chats import ChatService
     from sessionctl.core.demand import DemandService
     from sessionctl.core.events import EventHub
+    from sessionctl.core.idempotency import Idempotency
     from sessionctl.core.journal import Journal
     from sessionctl.core.keyadmin import KeyAdmin
     from sessionctl.core.keys import KeyKeeper, KeyRing
@@ -249,9 +250,17 @@ class Factory:
             hub=hub,
             agents=agents,
             conversations=ConversationReader(self.store, view or self.cluster, agents),
+            idempotency=self.create_idempotency(),
             max_waiting=self.settings.sessions.max_waiting,
+            max_bytes=self.settings.api.max_message_bytes,
             told=told,
         )
+
+    def create_idempotency(self) -> Idempotency:
+        """Keys of requests that may be repeated."""
+        from sessionctl.core.idempotency import Idempotency
+
+        return Idempotency(self.store, self.settings.api.idempotency_lifetime)
 
     async def create_agents(self) -> Agents:
         """The agents of sessions."""
