@@ -7,6 +7,7 @@ from typing import Annotated, Final, Literal, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, RootModel
 
+from sessionctl.labels import MESSAGE_ID
 from sessionctl.models import EventKind, HolderKind, MessageOutcome, Scope, SessionStatus
 
 
@@ -303,7 +304,7 @@ class AgentActivity(BaseModel):
 MAX_LINE_BYTES: Final = 64 * 1024
 """No line of an agent's answer is longer, its newline included."""
 
-MessageId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,127}$")]
+MessageId = Annotated[str, Field(pattern=f"^{MESSAGE_ID.pattern}$")]
 
 
 class MessageRequest(_Shape):

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Final
 
 from sessionctl.api.sse import Streams
 from sessionctl.core.admission import Gatekeeper, Tenancy
-from sessionctl.core.idempotency import Idempotency
 from sessionctl.core.throttle import Throttle
 
 if TYPE_CHECKING:
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from sessionctl.core.chats import ChatService
     from sessionctl.core.demand import DemandService
     from sessionctl.core.events import EventHub
+    from sessionctl.core.idempotency import Idempotency
     from sessionctl.core.keys import KeyRing
     from sessionctl.core.sessions import SessionService
     from sessionctl.core.tokens import TokenService
@@ -100,7 +100,7 @@ async def assemble(
         open_sessions=factory.create_session_service,
         gatekeeper=Gatekeeper(keys, tokens, Tenancy(factory.mirror, factory.cluster, store), throttle),
         throttle=throttle,
-        idempotency=Idempotency(store, settings.api.idempotency_lifetime),
+        idempotency=factory.create_idempotency(),
         tokens=tokens,
         life=life,
         helm_slots=asyncio.Semaphore(PARALLEL_HELM),

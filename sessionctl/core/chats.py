@@ -7,10 +7,11 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
+from uuid import uuid4
 
 from sessionctl.core.messages import ComingEvents, KeptEvents, just_before
 from sessionctl.core.replies import Reply, ReplyDraft
-from sessionctl.errors import AgentError, ConflictError, NotFoundError, UnavailableError
+from sessionctl.errors import AgentError, ConflictError, InvalidRequestError, NotFoundError, UnavailableError
 from sessionctl.models import OLDEST_EVENT, Cancellation
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from sessionctl.core.conversation import ConversationReader
     from sessionctl.core.demand import DemandService
     from sessionctl.core.events import EventHub
+    from sessionctl.core.idempotency import Idempotency
     from sessionctl.models import MessageOutcome, SessionId, StoredEvent
     from sessionctl.ports import Agents, Store
 
@@ -55,7 +57,9 @@ class ChatService:
         hub: EventHub,
         agents: Agents,
         conversations: ConversationReader,
+        idempotency: Idempotency,
         max_waiting: int,
+        max_bytes: int,
         told: Callable[[SessionId], None],
     ) -> None:
         self._store = store
@@ -63,15 +67,31 @@ class ChatService:
         self._hub = hub
         self._agents = agents
         self.conversations = conversations
+        self._idempotency = idempotency
         self._max_waiting = max_waiting
+        self._max_bytes = max_bytes
         self._told = told
 
-    async def accept(self, session_id: SessionId, message_id: str, message: str, *, repeated: bool = False) -> Accepted:
-        """Store a message, once per id, and wake its session; raises as ``DemandService.enqueue`` does.
+    def check(self, message: str) -> None:
+        """Raise InvalidRequestError for what is no message, or too long for one."""
+        try:
+            size = len(message.encode())
+        except UnicodeEncodeError:
+            raise InvalidRequestError("holds half of a surrogate pair", field="message") from None
+        if not size:
+            raise InvalidRequestError("is empty", field="message")
+        if size > self._max_bytes:
+            raise InvalidRequestError(f"has more than {self._max_bytes} bytes", field="message")
 
-        One that is ``repeated`` and has ended wakes nothing.
+    async def accept(self, session_id: SessionId, message: str, tenant: str, key: str | None = None) -> Accepted:
+        """Store a message that was checked, once per ``key`` of a tenant, and wake its session.
+
+        A repeated one that has ended wakes nothing. Raises as ``DemandService.enqueue`` does, and KeyReusedError.
         """
-        if repeated:
+        fresh = str(uuid4())
+        named = {"call": "chat", "uuid": session_id, "message": message}
+        message_id = await self._idempotency.bind(tenant, key, named, fresh)
+        if message_id != fresh:
             ended = await self._store.get_outcome(session_id, message_id)
             if ended is not None:
                 return Accepted(session_id, message_id, outcome=ended)

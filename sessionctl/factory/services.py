@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sessionctl.core.demand import DemandService
     from sessionctl.core.dispatcher import Dispatcher, Doorbell
     from sessionctl.core.events import EventHub
+    from sessionctl.core.idempotency import Idempotency
     from sessionctl.core.journal import Journal
     from sessionctl.core.keyadmin import KeyAdmin
     from sessionctl.core.keys import KeyKeeper, KeyRing
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from sessionctl.core.waiting import Waiter
     from sessionctl.core.why import Answers, WhyService
     from sessionctl.models import SessionId
-    from sessionctl.ports import ActivityProbe, Agents, ClusterView, Metrics
+    from sessionctl.ports import ActivityProbe, ClusterView, Metrics
     from sessionctl.settings import Platform, Settings
 
 
@@ -261,9 +262,17 @@ class Factory:
             hub=hub,
             agents=agents,
             conversations=ConversationReader(self.store, view or self.cluster, agents),
+            idempotency=self.create_idempotency(),
             max_waiting=self.settings.sessions.max_waiting,
+            max_bytes=self.settings.api.max_message_bytes,
             told=told,
         )
+
+    def create_idempotency(self) -> Idempotency:
+        """Keys of requests that may be repeated."""
+        from sessionctl.core.idempotency import Idempotency
+
+        return Idempotency(self.store, self.settings.api.idempotency_lifetime)
 
     def create_waiter(self) -> Waiter:
         """Waiting for the cluster."""

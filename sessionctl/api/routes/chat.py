@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import uuid as uuids
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -78,13 +77,12 @@ async def chat(
 ) -> QueuedChat | Response:
     """Store a message for the session's agent and wake the session; the reply is waited for or streamed if wished."""
     streamed = _wants_stream(request)
-    _check(services, body, wait, streamed=streamed)
-    tenant, fresh = who.caller.tenant, str(uuids.uuid4())
+    services.chats.check(body.message)
+    if wait is not None:
+        _check_wait(services, wait, streamed=streamed)
 
     async def accept() -> Accepted:
-        named = {"call": "chat", "uuid": session_id, "message": body.message}
-        message_id = await services.idempotency.bind(tenant, idempotency_key, named, fresh)
-        return await services.chats.accept(session_id, message_id, body.message, repeated=message_id != fresh)
+        return await services.chats.accept(session_id, body.message, who.caller.tenant, idempotency_key)
 
     if streamed:
         return message_stream(request, services, Scope.WRITE, accept, None)
@@ -105,15 +103,7 @@ def _wants_stream(request: Request) -> bool:
     return any(kind.strip().lower() == MEDIA_TYPE and "q=0" not in rest.split(";") for kind, _, rest in ranges)
 
 
-def _check(services: Services, body: ChatRequest, wait: int | None, *, streamed: bool) -> None:
-    try:
-        size = len(body.message.encode())
-    except UnicodeEncodeError:
-        raise InvalidRequestError("holds half of a surrogate pair", field="message") from None
-    if size > services.settings.api.max_message_bytes:
-        raise InvalidRequestError(f"has more than {services.settings.api.max_message_bytes} bytes", field="message")
-    if wait is None:
-        return
+def _check_wait(services: Services, wait: int, *, streamed: bool) -> None:
     longest = services.settings.chat.max_wait.total_seconds()
     if wait > longest:
         raise InvalidRequestError(f"should be {longest:g} at most; ask again with the same key", field="wait")
