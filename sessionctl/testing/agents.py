@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
@@ -67,9 +67,7 @@ class FakeAgents:
         begun: How often each message was begun.
     """
 
-    def __init__(
-        self, reply: Callable[[str], AsyncGenerator[str, None]] = echo, *, repeatable: bool = True
-    ) -> None:
+    def __init__(self, reply: Callable[[str], AsyncGenerator[str, None]] = echo, *, repeatable: bool = True) -> None:
         self.reply = reply
         self.repeatable = repeatable
         self.away: set[SessionId] = set()
