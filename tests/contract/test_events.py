@@ -30,7 +30,7 @@ WEEK = timedelta(days=7)
 WEEK_MS = WEEK // timedelta(milliseconds=1)
 SOON_MS = 600_000
 LONG = timedelta(minutes=1)
-CAPS = EventSettings(max_length=20, max_bytes=4000)
+CAPS = EventSettings(max_length=20, max_bytes=4000, recent=timedelta())
 
 
 @pytest_asyncio.fixture

@@ -172,7 +172,7 @@ class TestRestore:
 
         assert table.elements(session_id) == expected
         assert table.stamp(session_id, "last_active") >= before
-        assert table.field(session_id, "message:m1") == "queued"
+        assert [chat.message_id for chat in await store.list_waiting(session_id)] == ["m1"]
 
     async def test_a_session_whose_delete_has_just_begun_is_not_brought_back(
         self, store: RedisStore, table: Table

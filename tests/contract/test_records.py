@@ -99,7 +99,7 @@ async def test_bury_takes_all_but_the_events_and_their_end_is_set(store: RedisSt
 
     await store.bury(session_id, "default", "alice", WEEK)
 
-    left = [keys.tombstone(session_id), keys.events(session_id), keys.marks(session_id)]
+    left = [keys.tombstone(session_id), keys.events(session_id), keys.marks(session_id), keys.ended(session_id, "m1")]
     assert set(table.everything()) == {b"epoch", *(key.encode() for key in left)}
     for key in left:
         assert 0 < table.admin.pttl(key) <= WEEK // timedelta(milliseconds=1)
