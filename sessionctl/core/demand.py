@@ -43,8 +43,12 @@ def deleted_session(session_id: SessionId) -> ConflictError:
     return ConflictError(msg, hint=f"Undo it with: sessionctl restore {session_id}")
 
 
+def _nobody(_: SessionId) -> None:
+    """Whoever delivers chats in another process finds them by itself."""
+
+
 class DemandService:
-    """Changes whether one session should be awake."""
+    """Changes whether one session should be awake; ``tell`` hears of every session that a chat waits for."""
 
     def __init__(
         self,
@@ -55,6 +59,7 @@ class DemandService:
         quotas: Quotas | None = None,
         *,
         hold: timedelta,
+        tell: Callable[[SessionId], None] = _nobody,
     ) -> None:
         self._cluster = cluster
         self._store = store
@@ -62,6 +67,7 @@ class DemandService:
         self._journal = journal
         self._quotas = quotas
         self._hold = hold
+        self._tell = tell
 
     async def wake(self, session_id: SessionId) -> str | None:
         """Wake the session; idempotent.
@@ -115,6 +121,8 @@ class DemandService:
         if done.ended is not None:
             # A repetition of long ago wakes nobody.
             return done, None
+        # Whoever delivers need not wait for the patch, which a running pod does not need.
+        self._tell(session_id)
         patched, notice = await self._patch(session_id, done.woken)
         if patched:
             self._journal.note(session_id, EventKind.WOKEN, "by a message")
