@@ -39,12 +39,13 @@ class Streams:
 
     def __init__(self) -> None:
         self.heartbeat_seconds = HEARTBEAT_SECONDS
+        self.most_per_caller = MOST_STREAMS_PER_CALLER
         self._open: Counter[str] = Counter()
 
     @contextmanager
     def place(self, caller: str) -> Iterator[None]:
         """Hold a place; raises RateLimitedError when there is none."""
-        if self._open[caller] >= MOST_STREAMS_PER_CALLER or self._open.total() >= MOST_STREAMS:
+        if self._open[caller] >= self.most_per_caller or self._open.total() >= MOST_STREAMS:
             raise RateLimitedError("too many open event streams", retry_after=10, hint="Close some.")
         self._open[caller] += 1
         try:

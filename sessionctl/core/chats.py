@@ -15,7 +15,7 @@ from sessionctl.errors import AgentError, ConflictError, InvalidRequestError, No
 from sessionctl.models import OLDEST_EVENT, Cancellation
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator
 
     from sessionctl.core.conversation import ConversationReader
     from sessionctl.core.demand import DemandService
@@ -47,7 +47,7 @@ class Accepted:
 
 
 class ChatService:
-    """The chats of sessions, up to their delivery; ``told`` hears of each session that has a new one."""
+    """The chats of sessions, up to their delivery, and their replies."""
 
     def __init__(
         self,
@@ -60,7 +60,6 @@ class ChatService:
         idempotency: Idempotency,
         max_waiting: int,
         max_bytes: int,
-        told: Callable[[SessionId], None],
     ) -> None:
         self._store = store
         self._demand = demand
@@ -70,7 +69,6 @@ class ChatService:
         self._idempotency = idempotency
         self._max_waiting = max_waiting
         self._max_bytes = max_bytes
-        self._told = told
 
     def check(self, message: str) -> None:
         """Raise InvalidRequestError for what is no message, or too long for one."""
@@ -96,7 +94,6 @@ class ChatService:
             if ended is not None:
                 return Accepted(session_id, message_id, outcome=ended)
         done, notice = await self._demand.enqueue(session_id, message_id, message, self._max_waiting)
-        self._told(session_id)
         after = just_before(done.event_id) if done.event_id else OLDEST_EVENT
         return Accepted(session_id, message_id, after, done.ended, notice)
 

@@ -70,10 +70,6 @@ def _unwatched(_: str) -> None:
     """Progress of a manager: its log tells what was done, and nobody waits for a line."""
 
 
-def _unheard(_: SessionId) -> None:
-    """Of a new chat outside a manager: managers look for those that nobody delivers."""
-
-
 @dataclass(frozen=True)
 class Factory:
     """The services of one platform; made by ``open_factory``, valid inside it."""
@@ -248,10 +244,8 @@ class Factory:
 
         return EventHub(self.store, self.clock)
 
-    async def create_chat_service(
-        self, hub: EventHub, view: ClusterView | None = None, told: Callable[[SessionId], None] = _unheard
-    ) -> ChatService:
-        """Chats up to their delivery; ``told`` hears of each session that has a new one."""
+    async def create_chat_service(self, hub: EventHub, view: ClusterView | None = None) -> ChatService:
+        """Chats up to their delivery, and their replies."""
         from sessionctl.core.chats import ChatService
         from sessionctl.core.conversation import ConversationReader
 
@@ -265,7 +259,6 @@ class Factory:
             idempotency=self.create_idempotency(),
             max_waiting=self.settings.sessions.max_waiting,
             max_bytes=self.settings.api.max_message_bytes,
-            told=told,
         )
 
     def create_idempotency(self) -> Idempotency:
