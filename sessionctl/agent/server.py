@@ -14,8 +14,10 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from sessionctl.agent import activity
 from sessionctl.errors import (
     ConflictError,
+    ForbiddenError,
     InvalidRequestError,
     SessionctlError,
     TooLargeError,
@@ -26,12 +28,14 @@ from sessionctl.errors import (
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+    from sessionctl.agent.activity import Activity
     from sessionctl.agent.runner import Runner
 
 STATUSES: Final[dict[type[SessionctlError], HTTPStatus]] = {
     TooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     InvalidRequestError: HTTPStatus.UNPROCESSABLE_ENTITY,
     UnauthenticatedError: HTTPStatus.UNAUTHORIZED,
+    ForbiddenError: HTTPStatus.FORBIDDEN,
     ConflictError: HTTPStatus.CONFLICT,
     UnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     SessionctlError: HTTPStatus.INTERNAL_SERVER_ERROR,
@@ -58,6 +62,7 @@ class Agent:
 
     token: str
     runner: Runner
+    work: Activity
     phase: Phase = Phase.STARTING
 
     async def healthz(self, _request: Request) -> Response:
@@ -72,7 +77,8 @@ class Agent:
             self._require_ready()
         from sessionctl.agent import protocol
 
-        return Response(protocol.activity(message_running=self.runner.is_running), media_type="application/json")
+        answer = protocol.activity(message_running=self.runner.is_running, ages=self.work.ages())
+        return Response(answer, media_type="application/json")
 
     async def messages(self, request: Request) -> Response:
         """Stream the answer to a message."""
@@ -107,6 +113,7 @@ def build_app(agent: Agent) -> Starlette:
             Route("/healthz", agent.healthz, methods=["GET"]),
             Route("/v1/activity", agent.activity, methods=["GET"]),
             Route("/v1/messages", agent.messages, methods=["POST"]),
+            *activity.routes(agent.work),
         ],
         exception_handlers={
             SessionctlError: _on_error,
