@@ -62,7 +62,11 @@ def processes() -> list[Process]:
 
 def agents() -> list[Process]:
     """List the agents; the first process of the container names them too, and so may what they start."""
-    return [each for each in processes() if b"sessionctl-agent" in each.command and b"python3" in each.command]
+    return [
+        each
+        for each in processes()
+        if b"sessionctl-agent\0" in each.command and b"python3" in each.command and b"\0hold\0" not in each.command
+    ]
 
 
 @dataclass
