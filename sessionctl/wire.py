@@ -324,6 +324,28 @@ class MessageResume(_Shape):
     """The caller knows that it was begun: an agent without a trace of it has lost its files, and must not begin it."""
 
 
+class CancelRequest(_Shape):
+    """Path of ``DELETE /v1/messages/<id>`` of the agent."""
+
+    id: MessageId
+
+
+class MessageEnded(_Shape):
+    """Answer of ``DELETE /v1/messages/<id>`` of the agent: how the message ended, which is recorded."""
+
+    id: str
+    outcome: MessageOutcome
+    reason: str | None = None
+
+
+class ConversationQuery(_Shape):
+    """Query of ``GET /v1/conversation`` of the agent."""
+
+    before: MessageId | None = None
+    """The oldest message that is known already."""
+    limit: int = Field(default=50, ge=1, le=200)
+
+
 class AgentConversation(BaseModel):
     """Answer of the agent's ``GET /v1/conversation``: the newest messages before ``before``, oldest first."""
 
@@ -345,6 +367,8 @@ class AgentConversationEntry(BaseModel):
     outcome: MessageOutcome | None = None
     reason: str | None = None
     at: datetime
+    cut: bool = False
+    """Whether one of the texts is longer than a page has room for, and ends early."""
 
 
 class MessageDelta(_Shape):

@@ -84,7 +84,7 @@ class Exchange:
     def __init__(self, stream: ByteStream) -> None:
         self._stream = stream
         self._protocol = h11.Connection(h11.CLIENT)
-        self._ended = False
+        self._ended = self._over = False
         self.received = 0
         """Bytes so far, heads and the framing of chunks included."""
         self.pieces = 0
@@ -118,27 +118,24 @@ class Exchange:
                 raise self._cut_off()
 
     async def read(self) -> bytes:
-        """Return what comes next of the answer's body, nothing at its end."""
-        if self.pieces % TURN == 0:
-            await asyncio.sleep(0)
-        event = await self._event()
-        if isinstance(event, h11.Data):
-            return bytes(event.data)
-        if isinstance(event, h11.EndOfMessage):
-            return b""
-        raise self._cut_off()
+        """Return what has come of the answer's body, or nothing at its end."""
+        found: list[bytes] = []
+        while not self._over:
+            event = self._next() if found else await self._event()
+            if event is h11.NEED_DATA:
+                break
+            if isinstance(event, h11.Data):
+                found.append(bytes(event.data))
+            elif isinstance(event, h11.EndOfMessage):
+                self._over = True
+            else:
+                raise self._cut_off()
+            if self.pieces % TURN == 0:
+                await asyncio.sleep(0)
+        return b"".join(found)
 
     async def _event(self) -> object:
-        while True:
-            try:
-                event = self._protocol.next_event()
-            except h11.RemoteProtocolError as error:
-                if self._ended:
-                    raise self._cut_off() from error
-                raise AgentError("what answers is no agent: it does not speak HTTP") from error
-            if event is not h11.NEED_DATA:
-                self.pieces += 1
-                return event
+        while (event := self._next()) is h11.NEED_DATA:
             try:
                 data = await self._stream.read()
             except (OSError, SessionctlError) as error:
@@ -146,6 +143,17 @@ class Exchange:
             self._ended = self._ended or not data
             self.received += len(data)
             self._protocol.receive_data(data)
+        return event
+
+    def _next(self) -> object:
+        try:
+            event = self._protocol.next_event()
+        except h11.RemoteProtocolError as error:
+            if self._ended:
+                raise self._cut_off() from error
+            raise AgentError("what answers is no agent: it does not speak HTTP") from error
+        self.pieces += event is not h11.NEED_DATA
+        return event
 
     @staticmethod
     def _cut_off() -> UnavailableError:

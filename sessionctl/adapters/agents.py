@@ -35,7 +35,7 @@ PAGE_SECONDS: Final = 10.0
 MAX_PAGE_BYTES: Final = 4 << 20
 END_SECONDS: Final = 1.0
 """So long an answer may stay open after its last line; an honest one ends at once."""
-PIECE_COST: Final = 256
+PIECE_COST: Final = 512
 """Each line and each piece counts as so many bytes more: to take them apart costs time, however short they are."""
 
 _BUSY: Final = frozenset(
@@ -130,12 +130,14 @@ class HttpAgents:
             raise _silent(self._silence) from error
 
     async def _body(self, exchange: Exchange, session_id: SessionId) -> bytes:
-        body = bytearray()
+        body, pieces = bytearray(), exchange.pieces
         while data := await exchange.read():
             body += data
+            cost = len(data) + PIECE_COST * (exchange.pieces - pieces)
+            pieces = exchange.pieces
             if len(body) > MAX_PAGE_BYTES:
                 raise AgentError(f"the agent's answer has more than {MAX_PAGE_BYTES} bytes")
-            await asyncio.sleep(self._charge(session_id, PIECE_COST + len(data)))
+            await asyncio.sleep(self._charge(session_id, cost))
         return bytes(body)
 
 
@@ -148,6 +150,7 @@ class _Answer:
         self._exchange = exchange
         self._session_id = message.session_id
         self._lines = LineReader(message.resume)
+        self._pieces = exchange.pieces
         self._silence = self._patience = silence
         self._charge = charge
         self._ready: deque[ReplyDelta | ReplyEnd] = deque()
@@ -181,7 +184,9 @@ class _Answer:
             raise _silent(self._silence) from error
         lines = data.count(b"\n")
         self._patience = self._silence if lines else self._patience - (clock() - began)
-        if pause := self._charge(self._session_id, len(data) + PIECE_COST * (1 + lines)):
+        cost = len(data) + PIECE_COST * (lines + self._exchange.pieces - self._pieces)
+        self._pieces = self._exchange.pieces
+        if pause := self._charge(self._session_id, cost):
             await asyncio.sleep(pause)
         return data
 
