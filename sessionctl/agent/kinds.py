@@ -1,4 +1,4 @@
-"""What answers a message. Only ``echo`` so far; ``command`` and ``openai`` take the same place."""
+"""What answers a message."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
+
+    from sessionctl.agent.records import Start
 
 
 class Kind(Protocol):
@@ -16,9 +18,16 @@ class Kind(Protocol):
         """Whether a message that was cut off midway may be run again."""
         ...
 
-    def reply(self, message: str) -> AsyncGenerator[str, None]:
-        """Yield the reply; it is closed when the agent has to stop."""
+    def reply(self, asked: Start) -> AsyncGenerator[str, None]:
+        """Yield the reply; it is closed, and awaited, when the agent has to stop or the message is cancelled.
+
+        Raises FailedReplyError.
+        """
         ...
+
+
+class FailedReplyError(Exception):
+    """The message has failed, for a reason that its user may read."""
 
 
 class Echo:
@@ -26,9 +35,9 @@ class Echo:
 
     repeatable = True
 
-    async def reply(self, message: str) -> AsyncGenerator[str, None]:
+    async def reply(self, asked: Start) -> AsyncGenerator[str, None]:
         """Yield the message."""
-        yield message
+        yield asked.message
 
 
 KINDS: Final[dict[str, Callable[[], Kind]]] = {"echo": Echo}

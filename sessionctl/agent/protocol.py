@@ -6,16 +6,32 @@ is ready, while the message that woke the session is still on its way.
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from sessionctl.errors import InvalidRequestError
-from sessionctl.wire import AgentActivity, FieldProblem, MessageRequest, MessageResume, Problem
+from sessionctl.wire import (
+    AgentActivity,
+    AgentConversation,
+    AgentConversationEntry,
+    CancelRequest,
+    ConversationQuery,
+    FieldProblem,
+    MessageEnded,
+    MessageRequest,
+    MessageResume,
+    Problem,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from http import HTTPStatus
+
+    from sessionctl.agent.pages import Page
+    from sessionctl.agent.records import Recorded
 
 Shape = TypeVar("Shape", bound=BaseModel)
 
@@ -36,6 +52,33 @@ def parse_message(body: bytes) -> MessageRequest:
 def parse_resume(query: Mapping[str, str]) -> MessageResume:
     """Read the query of a message; raises InvalidFieldsError."""
     return _parse(lambda: MessageResume.model_validate(dict(query)))
+
+
+def parse_cancel(message_id: str) -> CancelRequest:
+    """Read the path of a cancel; raises InvalidFieldsError."""
+    return _parse(lambda: CancelRequest.model_validate({"id": message_id}))
+
+
+def parse_page(query: Mapping[str, str]) -> ConversationQuery:
+    """Read the query of the conversation; raises InvalidFieldsError."""
+    return _parse(lambda: ConversationQuery.model_validate(dict(query)))
+
+
+def ended(recorded: Recorded) -> str:
+    """Return the answer about how a message ended."""
+    assert recorded.outcome is not None  # noqa: S101 - the runner answers with nothing else
+    return MessageEnded(id=recorded.start.id, outcome=recorded.outcome, reason=recorded.reason).model_dump_json(
+        exclude_none=True
+    )
+
+
+def conversation(page: Page) -> str:
+    """Return a page of the conversation."""
+    entries = (
+        AgentConversationEntry.model_validate(asdict(turn) | {"at": datetime.fromisoformat(turn.at)})
+        for turn in page.turns
+    )
+    return AgentConversation(messages=tuple(entries), more=page.more).model_dump_json()
 
 
 def activity(*, message_running: bool) -> str:

@@ -81,10 +81,13 @@ class Recorded:
     """Where the lines of the answer begin."""
     size: int
     lines: int
+    """Number of the last line, 0 without any."""
     reply: str
     outcome: MessageOutcome | None
     """None when it was cut off."""
     reason: str | None
+    first_line: int = 1
+    """Number of the first line: an attempt whose beginning was lost goes on where its caller had come to."""
 
 
 def hash_of(request: MessageRequest) -> str:
@@ -120,6 +123,7 @@ def read(file: Path) -> Recorded | None:
         reply="".join(str(line["delta"]) for line in answer if "delta" in line),
         outcome=_outcome(last.get("outcome")),
         reason=None if last.get("reason") is None else str(last["reason"]),
+        first_line=max(1, _integer(answer[0].get("seq"))) if answer else 1,
     )
 
 

@@ -17,6 +17,7 @@ from starlette.routing import Route
 from sessionctl.errors import (
     ConflictError,
     InvalidRequestError,
+    NotFoundError,
     SessionctlError,
     TooLargeError,
     UnauthenticatedError,
@@ -32,6 +33,7 @@ STATUSES: Final[dict[type[SessionctlError], HTTPStatus]] = {
     TooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     InvalidRequestError: HTTPStatus.UNPROCESSABLE_ENTITY,
     UnauthenticatedError: HTTPStatus.UNAUTHORIZED,
+    NotFoundError: HTTPStatus.NOT_FOUND,
     ConflictError: HTTPStatus.CONFLICT,
     UnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     SessionctlError: HTTPStatus.INTERNAL_SERVER_ERROR,
@@ -68,8 +70,7 @@ class Agent:
     async def activity(self, request: Request) -> Response:
         """Answer what goes on here; before the workspace is ours that would be a guess, and so it is refused."""
         self._authenticate(request)
-        if self.phase is Phase.STARTING:
-            self._require_ready()
+        self._require_workspace()
         from sessionctl.agent import protocol
 
         return Response(protocol.activity(message_running=self.runner.is_running), media_type="application/json")
@@ -84,11 +85,33 @@ class Agent:
         message = protocol.parse_message(await _body(request))
         return StreamingResponse(await self.runner.answer(message, seen), media_type="application/x-ndjson")
 
+    async def cancel(self, request: Request) -> Response:
+        """End a message, and answer with its outcome once that is recorded; also while the agent stops."""
+        self._authenticate(request)
+        self._require_workspace()
+        from sessionctl.agent import protocol
+
+        cancelled = protocol.parse_cancel(request.path_params["id"])
+        return _json(protocol.ended(await self.runner.cancel(cancelled.id)))
+
+    async def conversation(self, request: Request) -> Response:
+        """Answer with some of the conversation."""
+        self._authenticate(request)
+        self._require_workspace()
+        from sessionctl.agent import protocol
+
+        wanted = protocol.parse_page(request.query_params)
+        return _json(protocol.conversation(await self.runner.converse(wanted.before, wanted.limit)))
+
     def _authenticate(self, request: Request) -> None:
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         matches = hmac.compare_digest(given.strip().encode(), self.token.encode())
         if scheme.lower() != "bearer" or not matches:
             raise UnauthenticatedError("the bearer token of this session is missing or wrong")
+
+    def _require_workspace(self) -> None:
+        if self.phase is Phase.STARTING:
+            self._require_ready()
 
     def _require_ready(self) -> None:
         match self.phase:
@@ -107,6 +130,8 @@ def build_app(agent: Agent) -> Starlette:
             Route("/healthz", agent.healthz, methods=["GET"]),
             Route("/v1/activity", agent.activity, methods=["GET"]),
             Route("/v1/messages", agent.messages, methods=["POST"]),
+            Route("/v1/messages/{id}", agent.cancel, methods=["DELETE"]),
+            Route("/v1/conversation", agent.conversation, methods=["GET"]),
         ],
         exception_handlers={
             SessionctlError: _on_error,
@@ -115,6 +140,10 @@ def build_app(agent: Agent) -> Starlette:
             Exception: _on_bug,
         },
     )
+
+
+def _json(body: str) -> Response:
+    return Response(body, media_type="application/json")
 
 
 async def _body(request: Request) -> bytes:
