@@ -69,6 +69,7 @@ class Deliverer:
 async def delivering(store: Store, session_id: SessionId) -> AsyncGenerator[Deliverer, None]:
     """Have the right to deliver a session's chats within the block; no manager has it then."""
     fence = await until(lambda: store.take_dispatch(session_id, "test", _LIFETIME), "nobody else delivers")
+    assert fence is not None
     try:
         yield Deliverer(store, fence)
     finally:

@@ -4,13 +4,16 @@
 -- message-queued), when it was queued `at`, when the list was `filled` and until when that is a reason to `hold` it, and,
 -- once it was sent, the `pod`, and the `attempt` and `seq` of the last line of the reply. No more than one was sent: the
 -- first of the list. After its end there is only ended:<uuid>:<id>, so that records do not grow.
-local function read_chat(record, id)
-  local text = redis.call('HGET', record, 'message:' .. id)
+local function decode_chat(text)
   if not text then
     return nil
   end
   local ok, chat = pcall(cjson.decode, text)
   return ok and type(chat) == 'table' and chat or { event = '', at = 0 }
+end
+
+local function read_chat(record, id)
+  return decode_chat(redis.call('HGET', record, 'message:' .. id))
 end
 
 local function write_chat(record, id, chat)
