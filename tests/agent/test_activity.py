@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import cast
 import httpx
 import pytest
 
-from sessionctl.agent.activity import Activity
+from sessionctl.agent.activity import LOOK_SECONDS, Activity
 from sessionctl.agent.connections import LASTING_SECONDS, Connections
 from sessionctl.agent.runner import Runner
 from sessionctl.agent.server import Agent, build_app
@@ -48,6 +49,7 @@ def start_hold(agent: AgentProcess | int, *command: str) -> Command:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
 
 
@@ -109,6 +111,28 @@ def test_signals_reach_the_command(agent: AgentProcess) -> None:
         command.terminate()
         assert command.communicate()[0] == "caught\n"
         assert command.returncode == 3
+
+
+def test_what_a_terminal_sends_to_all_of_them_does_not_end_the_hold(agent: AgentProcess) -> None:
+    script = 'trap "echo caught" INT; echo ready; until read -r _; do :; done'
+    with held(agent, "bash", "-c", script) as command:
+        assert command.stdout is not None
+        assert command.stdout.readline() == "ready\n"
+        before = held_for(agent)
+        os.killpg(command.pid, signal.SIGINT)
+        assert command.stdout.readline() == "caught\n"
+        assert wait_for(lambda: agent.activity()["hold"] > before + 1, "it is still held")
+        command.communicate("\n")
+
+
+def test_a_command_that_has_ended_holds_nothing_even_if_nobody_has_looked(agent: AgentProcess) -> None:
+    with held(agent, "head", "-n", "1") as command:
+        held_for(agent)
+        assert command.stdin is not None
+        command.stdin.write("end\n")
+        command.stdin.flush()
+        wait_until_free(agent)
+        assert command.returncode is None, "it is there, as a process that has ended"
 
 
 def test_the_command_is_as_if_it_had_been_run_alone(agent: AgentProcess) -> None:
@@ -258,7 +282,10 @@ def test_the_oldest_connection_to_the_editor_counts(agents: Agents, host: str) -
         assert connected() == 0, "one that listens is not connected"
         first = open_ones.enter_context(socket.create_connection((host, port)))
         accepted = open_ones.enter_context(editor.accept()[0])
-        age = wait_for(connected, "it is seen")
+        began = time.monotonic()
+        wait_for(lambda: time.monotonic() > began + LASTING_SECONDS + 2 * LOOK_SECONDS, "time passes")
+        age = connected()
+        assert age > 0, "it was seen before anybody asked"
         open_ones.enter_context(socket.create_connection((host, port)))
         assert wait_for(lambda: connected() > age + 1, "the first one counts on")
         first.close()
