@@ -5,8 +5,8 @@
 A script of its own, because the agent has threads and must not fork. It is run by its path and loads next to nothing,
 because a user waits for it: contextlib, json, socket and typing would double its start. CONTROL is a socket to the
 agent: any byte from there asks for an end, its closing means that the agent is dead. LOCK is the lock of the workspace,
-held on until all that ran here is gone. What the command started lives on when the command ends by itself, and dies with
-it otherwise.
+held on until all that ran here is gone. What the command started lives on when the command ends by itself, and dies
+with it otherwise.
 """
 
 from __future__ import annotations
