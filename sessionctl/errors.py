@@ -10,6 +10,7 @@
     │  ├─ DemandGateClosedError     demand_gate_closed
     │  ├─ InProgressError           in_progress
     │  └─ FenceLostError            fence_lost
+    │     └─ MessageEndedError      message_ended
     ├─ ForbiddenError               forbidden
     │  ├─ UnauthenticatedError      unauthenticated
     │  ├─ InsufficientScopeError    insufficient_scope
@@ -102,6 +103,12 @@ class FenceLostError(ConflictError):
     """Somebody else delivers the session's chats by now, or its record was lost: nothing was written."""
 
     code: ClassVar[str] = "fence_lost"
+
+
+class MessageEndedError(FenceLostError):
+    """The message has its outcome: somebody has ended it. The fence still holds; the next message may go on."""
+
+    code: ClassVar[str] = "message_ended"
 
 
 class ForbiddenError(SessionctlError):

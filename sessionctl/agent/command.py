@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 TAIL_CHARACTERS: Final = 800
 _OURS: Final = ("SESSIONCTL_", "PYDANTIC_DISABLE_PLUGINS")
+_SHARED: Final = "SESSIONCTL_AGENT_PORT"
+"""``sessionctl-agent hold`` looks for the agent there."""
 
 
 class Command:
@@ -31,7 +33,9 @@ class Command:
     ) -> None:
         self._command = settings.command
         self._folder = folder
-        self._environment = {name: text for name, text in environment.items() if not name.startswith(_OURS)}
+        self._environment = {
+            name: text for name, text in environment.items() if name == _SHARED or not name.startswith(_OURS)
+        }
         self._lock = lock
         self.repeatable = settings.on_interrupt is AfterCut.RETRY
 

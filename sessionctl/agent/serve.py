@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import uvicorn
 
+from sessionctl.agent.activity import Activity
 from sessionctl.agent.conversation import Conversation
 from sessionctl.agent.files import ensure_folder
 from sessionctl.agent.journal import Journal
@@ -87,11 +88,12 @@ async def _serve(settings: AgentSettings, kind: Kind, lock: WorkspaceLock, liste
         kind=kind,
         boot_id=str(uuid.uuid4()),
     )
-    agent = Agent(settings.token, runner)
+    agent = Agent(settings.token, runner, Activity(settings.editor_port))
     server = _Server(_configuration(agent))
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     opening = asyncio.create_task(_open(agent, lock))
-    for task in (serving, opening):
+    watching = asyncio.create_task(agent.work.watch())
+    for task in (serving, opening, watching):
         task.add_done_callback(lambda task: stopped.set() if task.cancelled() or task.exception() else None)
     await stopped.wait()
     agent.phase = Phase.STOPPING
@@ -100,8 +102,10 @@ async def _serve(settings: AgentSettings, kind: Kind, lock: WorkspaceLock, liste
     server.should_exit = True
     loop.call_later(ANSWER_SECONDS, server.drop_connections)
     await serving
-    with suppress(asyncio.CancelledError):
-        await opening
+    watching.cancel()
+    for task in (opening, watching):
+        with suppress(asyncio.CancelledError):
+            await task
 
 
 async def _open(agent: Agent, lock: WorkspaceLock) -> None:

@@ -19,13 +19,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 HELP: Final = f"""usage: sessionctl-agent
+       sessionctl-agent hold -- COMMAND [ARGUMENT...]
 
-Serves one workspace over HTTP until SIGTERM. Settings are environment variables:
+Serves one workspace over HTTP until SIGTERM, or keeps it awake while a command runs. Settings are environment
+variables:
 
   SESSIONCTL_AGENT_TOKEN_FILE  file with the token that callers show (/run/secrets/sessionctl/token)
   SESSIONCTL_AGENT_KIND        what answers messages: {", ".join(KindName)} (echo)
   SESSIONCTL_AGENT_HOST        address to listen on (all)
   SESSIONCTL_AGENT_PORT        port to listen on, 0 for any that is free (8081)
+  SESSIONCTL_AGENT_EDITOR_PORT port of the editor, whose connections are looked at (8080)
   WORKSPACE                    the user's files; the agent keeps its own in .sessionctl there (/workspace)
 
 of kind command:
@@ -77,6 +80,7 @@ class AgentSettings:
     kind: KindName = KindName.ECHO
     host: str = ""
     port: int = 8081
+    editor_port: int = 8080
     command: CommandSettings | None = None
     openai: OpenAISettings | None = None
 
@@ -97,7 +101,8 @@ def load_settings(environment: Mapping[str, str]) -> AgentSettings:
         token=_token(Path(environment.get("SESSIONCTL_AGENT_TOKEN_FILE", "/run/secrets/sessionctl/token"))),
         kind=kind,
         host=environment.get("SESSIONCTL_AGENT_HOST", ""),
-        port=_port(environment.get("SESSIONCTL_AGENT_PORT", "8081")),
+        port=_port(environment, "SESSIONCTL_AGENT_PORT", "8081"),
+        editor_port=_port(environment, "SESSIONCTL_AGENT_EDITOR_PORT", "8080"),
         command=_command(environment) if kind is KindName.COMMAND else None,
         openai=_openai(environment) if kind is KindName.OPENAI else None,
     )
@@ -189,8 +194,9 @@ def _token(file: Path) -> str:
     return token
 
 
-def _port(text: str) -> int:
+def _port(environment: Mapping[str, str], name: str, default: str) -> int:
+    text = environment.get(name, default)
     # ASCII digits only: int() takes signs, blanks and other scripts' digits too.
     if not re.fullmatch(r"[0-9]{1,5}", text) or int(text) > MAX_PORT:
-        raise ConfigurationError(f"SESSIONCTL_AGENT_PORT: {text!r} is not a port")
+        raise ConfigurationError(f"{name}: {text!r} is not a port")
     return int(text)

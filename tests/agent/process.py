@@ -151,14 +151,14 @@ class Agents:
         }
 
     def start(
-        self, *arguments: str, module: str = "sessionctl.agent", host: str = "127.0.0.1", **environment: str
+        self, *arguments: str, module: str = "sessionctl.agent", host: str = "127.0.0.1", **changes: str
     ) -> AgentProcess:
         """Start one that may have to wait for the lock."""
         log = self._folder / f"log-{len(self._started)}"
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", module, *arguments],
-                env=self.environment(SESSIONCTL_AGENT_HOST=host, **environment),
+                env=self.environment(SESSIONCTL_AGENT_HOST=host, **changes),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

@@ -87,6 +87,7 @@ def test_it_runs_in_the_workspace_with_the_environment_but_ours(agents: Agents) 
     assert environment["PATH"] == os.environ["PATH"]
     assert environment["WORKSPACE"] == str(agents.workspace)
     assert {name: text for name, text in environment.items() if name.startswith(("SESSIONCTL", "PYDANTIC"))} == {
+        "SESSIONCTL_AGENT_PORT": "0",
         "SESSIONCTL_MESSAGE_ID": "m7",
         "SESSIONCTL_MESSAGE_ATTEMPT": "1",
         "SESSIONCTL_MESSAGE_USER_ID": "alice",

@@ -18,7 +18,7 @@ from sessionctl.errors import OutcomeUnknownError, StoreError
 from sessionctl.models import EventKind, MessageOutcome, SessionEvent
 from tests.support.redis import RedisServer
 from tests.support.redis_proxy import Loss, script
-from tests.support.sessions import make_workspace
+from tests.support.sessions import HOLD, make_workspace
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ async def _pushed_by_others(store: RedisStore, table: Table) -> None:
 
 async def _chats(store: RedisStore, table: Table) -> None:
     await store.ensure_record(WORKSPACE)
-    await store.enqueue(SESSION, "m0", "before", 100)
+    await store.enqueue(SESSION, "m0", "before", 100, HOLD)
 
 
 async def _buried(store: RedisStore, table: Table) -> None:
@@ -101,8 +101,8 @@ CASES = {
     "wake": Case("wake", _asleep, lambda store, _: store.wake(SESSION)),
     "wake_with_chats": Case("wake", _chats, lambda store, _: store.wake(SESSION)),
     "touch": Case("wake", _idle, lambda store, _: store.touch(SESSION, timedelta(seconds=5))),
-    "enqueue": Case("enqueue", _chats, lambda store, _: store.enqueue(SESSION, "m1", "hello", 100)),
-    "enqueue_the_last_place": Case("enqueue", _chats, lambda store, _: store.enqueue(SESSION, "m1", "hello", 2)),
+    "enqueue": Case("enqueue", _chats, lambda store, _: store.enqueue(SESSION, "m1", "hello", 100, HOLD)),
+    "enqueue_the_last_place": Case("enqueue", _chats, lambda store, _: store.enqueue(SESSION, "m1", "hello", 2, HOLD)),
     "release": Case("release", _idle, lambda store, _: store.release(SESSION, _HOUR, force=False)),
     "release_by_force": Case("release", _pushed_by_others, lambda store, _: store.release(SESSION, _HOUR, force=True)),
     "release_that_adopts": Case(
@@ -166,7 +166,7 @@ async def test_a_message_whose_reply_was_lost_is_reported_as_taken(
     await _chats(store, table)
     proxy.trap(script("enqueue"), Loss.REPLY)
 
-    answer = await shaky.enqueue(SESSION, "m1", "hello", 2)
+    answer = await shaky.enqueue(SESSION, "m1", "hello", 2, HOLD)
 
     assert answer.outcome in {"added", "known"}
     assert len(table.elements(SESSION)) == 3
@@ -236,7 +236,7 @@ class TestOutcome:
         proxy.trap(script("enqueue"), Loss.REPLY, before=proxy.refuse)
 
         with pytest.raises(OutcomeUnknownError):
-            await shaky.enqueue(SESSION, "m1", "hello", 100)
+            await shaky.enqueue(SESSION, "m1", "hello", 100, HOLD)
 
         assert len(table.elements(SESSION)) == 2
 
