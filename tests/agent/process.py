@@ -171,6 +171,16 @@ class Agents:
         """Start one whose replies or whose death are staged, see staged_agent.py."""
         return self.start(kind, str(self.gates), *options, module="tests.agent.staged_agent")
 
+    def command(self, *command: str, on_interrupt: str = "interrupt", options: tuple[str, ...] = ()) -> AgentProcess:
+        """Start one whose replies are those of a program, perhaps with options of the staged one."""
+        return self.start(
+            *("configured", str(self.gates), *options),
+            module="tests.agent.staged_agent",
+            SESSIONCTL_AGENT_KIND="command",
+            SESSIONCTL_AGENT_COMMAND=json.dumps(command),
+            SESSIONCTL_AGENT_ON_INTERRUPT=on_interrupt,
+        )
+
     def open_gate(self, number: int) -> None:
         """Let a gated reply go on to its next piece."""
         (self.gates / str(number)).touch()
