@@ -135,6 +135,8 @@ class PodStorm:
         """Kill all that runs in a pod, what holds its network too."""
         if (victim := self._choose(dice, await asyncio.to_thread(agents))) is None:
             return False
+        # The agent first: one that sees its command killed has seen it fail.
+        victim.kill()
         for each in await asyncio.to_thread(processes):
             if each.pod == victim.pod:
                 each.kill()
