@@ -36,9 +36,7 @@ SHORT = timedelta(seconds=0.5)
 Line = ReplyDelta | ReplyEnd
 
 
-def asks(
-    text: str = WORDS, message_id: str = "m1", resume: Progress = NOTHING, *, begun: bool = False
-) -> AgentMessage:
+def asks(text: str = WORDS, message_id: str = "m1", resume: Progress = NOTHING, *, begun: bool = False) -> AgentMessage:
     return AgentMessage(SESSION, message_id, text, "alice", resume=resume, begun=begun)
 
 
