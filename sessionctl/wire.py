@@ -7,6 +7,7 @@ from typing import Annotated, Final, Literal, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, RootModel
 
+from sessionctl.labels import MESSAGE_ID
 from sessionctl.models import EventKind, HolderKind, MessageOutcome, Scope, SessionStatus
 
 
@@ -74,6 +75,8 @@ class ChatReply(_Shape):
     message_id: str
     reply: str
     reason: str | None = None
+    partial: bool = False
+    """The beginning of the reply is not kept in Redis any more; an awake workspace has it in its conversation."""
 
 
 class CancelledChat(_Shape):
@@ -99,6 +102,8 @@ class Event(_Shape):
     """The message that was queued, or a piece of its reply."""
     attempt: int | None = None
     """Of a piece of a reply; those of a later attempt replace those of earlier ones."""
+    first_seq: int | None = None
+    """One more than ``seq`` of the piece before it (1 in each attempt's first); otherwise pieces are missing."""
     seq: int | None = None
 
 
@@ -299,7 +304,7 @@ class AgentActivity(BaseModel):
 MAX_LINE_BYTES: Final = 64 * 1024
 """No line of an agent's answer is longer, its newline included."""
 
-MessageId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,127}$")]
+MessageId = Annotated[str, Field(pattern=f"^{MESSAGE_ID.pattern}$")]
 
 
 class MessageRequest(_Shape):

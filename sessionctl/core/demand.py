@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from sessionctl.core.journal import Journal
     from sessionctl.core.quotas import Quotas
-    from sessionctl.models import SessionId, Woken, Workspace
+    from sessionctl.models import Enqueued, SessionId, Woken, Workspace
     from sessionctl.ports import Clock, Cluster, Store
 
 SLEEP_ATTEMPTS: Final = 5
@@ -103,10 +103,13 @@ class DemandService:
             self._journal.note(session_id, EventKind.WOKEN)
         return patched, notice
 
-    async def enqueue(self, session_id: SessionId, message_id: str, message: str, max_waiting: int) -> str | None:
+    async def enqueue(
+        self, session_id: SessionId, message_id: str, message: str, max_waiting: int
+    ) -> tuple[Enqueued, str | None]:
         """Store a chat, once per message id, and wake its session; otherwise as ``wake``.
 
-        Raises QueueFullError too, when ``max_waiting`` messages wait already.
+        Returns what was stored, and the sentence of ``wake``. Raises QueueFullError too, when ``max_waiting`` messages
+        wait already.
         """
         await self._admit(session_id)
         done = await self._with_record(
@@ -117,13 +120,13 @@ class DemandService:
             raise QueueFullError(msg, retry_after=FULL_RETRY_SECONDS)
         if done.ended is not None:
             # A repetition of long ago wakes nobody.
-            return None
+            return done, None
         # Whoever delivers need not wait for the patch, which a running pod does not need.
         self._tell(session_id)
         patched, notice = await self._patch(session_id, done.woken)
         if patched:
             self._journal.note(session_id, EventKind.WOKEN, "by a message")
-        return notice
+        return done, notice
 
     async def touch(self, workspace: Workspace, age: timedelta) -> None:
         """Record activity ``age`` ago of a workspace seen at replicas 1; does nothing for one seen asleep."""

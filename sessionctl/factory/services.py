@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     from sessionctl.adapters.helm import HelmCli
     from sessionctl.adapters.store.redis_store import RedisStore
     from sessionctl.core.budget import TenantBudget
+    from sessionctl.core.chats import ChatService
     from sessionctl.core.demand import DemandService
     from sessionctl.core.dispatcher import Dispatcher, Doorbell
     from sessionctl.core.events import EventHub
+    from sessionctl.core.idempotency import Idempotency
     from sessionctl.core.journal import Journal
     from sessionctl.core.keyadmin import KeyAdmin
     from sessionctl.core.keys import KeyKeeper, KeyRing
@@ -241,6 +243,29 @@ class Factory:
         from sessionctl.core.events import EventHub
 
         return EventHub(self.store, self.clock)
+
+    async def create_chat_service(self, hub: EventHub, view: ClusterView | None = None) -> ChatService:
+        """Chats up to their delivery, and their replies."""
+        from sessionctl.core.chats import ChatService
+        from sessionctl.core.conversation import ConversationReader
+
+        agents = await self.create_agents()
+        return ChatService(
+            store=self.store,
+            demand=self.demand,
+            hub=hub,
+            agents=agents,
+            conversations=ConversationReader(self.store, view or self.cluster, agents),
+            idempotency=self.create_idempotency(),
+            max_waiting=self.settings.sessions.max_waiting,
+            max_bytes=self.settings.api.max_message_bytes,
+        )
+
+    def create_idempotency(self) -> Idempotency:
+        """Keys of requests that may be repeated."""
+        from sessionctl.core.idempotency import Idempotency
+
+        return Idempotency(self.store, self.settings.api.idempotency_lifetime)
 
     def create_waiter(self) -> Waiter:
         """Waiting for the cluster."""

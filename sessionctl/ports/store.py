@@ -183,6 +183,10 @@ class EventStore(Protocol):
 class MessageStore(Protocol):
     """Chats that wait in the demand list; all raise StoreError."""
 
+    async def has_message(self, session_id: SessionId, message_id: str) -> bool:
+        """Whether a message waits or runs; raises StoreError."""
+        ...
+
     async def list_waiting(self, session_id: SessionId) -> Sequence[WaitingMessage]:
         """Return the chats in the demand list, in order."""
         ...

@@ -1,557 +1,532 @@
-"""Dispatchers on a real Redis: every message has one outcome, in order, whatever dies at which step."""
+"""The right to deliver a session's chats, and how far they have come (DESIGN 7)."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+import random
+import shutil
+from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import pytest
-import pytest_asyncio
 
 from sessionctl.adapters.store import keys
 from sessionctl.adapters.store.redis_store import RedisStore
-from sessionctl.core.delivery import Result
-from sessionctl.core.dispatcher import Doorbell
-from sessionctl.errors import StoreError
-from sessionctl.models import AgentMessage, Cancellation, EventKind, MessageOutcome, SessionId
-from tests.support.between import Hooks
-from tests.support.dispatching import HURRIED, SETTINGS, Mortal, Room
-from tests.support.redis import RedisServer
-from tests.support.table import Table
-from tests.support.waiting import throughout, until
+from sessionctl.core.identity import new_session_id
+from sessionctl.errors import FenceLostError, MessageEndedError, NotFoundError
+from sessionctl.models import EnqueueOutcome, EventKind, Fence, NextMessage, Progress, ReleaseOutcome, ReplyDelta
+from tests.contract.chats import (
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    MINUTE,
+    POD,
+    events,
+    outcomes,
+    reply,
+    running,
+    say,
+    take,
+    with_chats,
+)
+from tests.support.sessions import HOLD, make_workspace
 
-DONE, FAILED = MessageOutcome.DONE, MessageOutcome.FAILED
-CANCELLED, INTERRUPTED = MessageOutcome.CANCELLED, MessageOutcome.INTERRUPTED
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
 
+    from sessionctl.models import SessionId
+    from tests.support.redis import RedisServer
+    from tests.support.table import Table
 
-@pytest_asyncio.fixture
-async def room(store: RedisStore) -> AsyncIterator[Room]:
-    async with Room(store) as opened:
-        yield opened
-
-
-class Gates:
-    """Replies that stop before each word but the first, until they are let go."""
-
-    def __init__(self) -> None:
-        self.reached: dict[str, asyncio.Event] = {}
-        self.opened: dict[str, asyncio.Event] = {}
-
-    def _of(self, kind: dict[str, asyncio.Event], text: str) -> asyncio.Event:
-        return kind.setdefault(text, asyncio.Event())
-
-    async def reply(self, text: str) -> AsyncGenerator[str, None]:
-        for number, word in enumerate(text.split()):
-            if number:
-                self._of(self.reached, text).set()
-                await self._of(self.opened, text).wait()
-            yield word
-
-    async def running(self, text: str) -> None:
-        await self._of(self.reached, text).wait()
-
-    def open(self, text: str) -> None:
-        self._of(self.opened, text).set()
+HOLD_MS = HOLD // timedelta(milliseconds=1)
+WRITES: dict[str, Callable[[RedisStore, Fence], Awaitable[object]]] = {
+    "renew": lambda store, fence: store.renew_dispatch(fence, MINUTE),
+    "get_next": lambda store, fence: store.get_next(fence),
+    "start": lambda store, fence: store.start_message(fence, "m0", POD),
+    "append": lambda store, fence: say(store, fence, "m0", 3),
+    "finish": lambda store, fence: store.finish_message(fence, "m0", DONE, ""),
+}
+"""All that a fence is needed for, in a session where two lines of ``m0`` have come."""
 
 
-@pytest.fixture
-def gates(room: Room) -> Gates:
-    gates = Gates()
-    room.fake.reply = gates.reply
-    return gates
+async def next_of(store: RedisStore, fence: Fence) -> NextMessage:
+    found = await store.get_next(fence)
+    assert found is not None
+    return found
 
 
-async def test_messages_are_answered_in_order_and_leave_nothing_behind(room: Room, table: Table) -> None:
-    session_id = await room.session()
-    await room.chat(session_id, "one", "two", "three")
-    room.dispatcher()
-    assert await room.all_end(session_id, "m3") == [("m1", DONE), ("m2", DONE), ("m3", DONE)]
-    assert [await room.reply(session_id, message_id) for message_id in ("m1", "m2", "m3")] == ["one", "two", "three"]
-    of_each = [EventKind.MESSAGE_STARTED, EventKind.MESSAGE_DELTA, EventKind.MESSAGE_ENDED]
-    assert [event.kind for event in await room.events(session_id)] == [EventKind.MESSAGE_QUEUED] * 3 + of_each * 3
-    await room.is_free(session_id)
-    assert table.elements(session_id) == [b"awake"]
-    assert table.admin.get(keys.dispatch_lock(session_id)) is None
-    assert room.metrics.messages == {DONE: 3}
+def lose_lock(table: Table, fence: Fence) -> None:
+    """Its time is over."""
+    table.admin.delete(keys.dispatch_lock(fence.session_id))
 
 
-async def test_a_chat_is_delivered_because_its_manager_is_told_and_elsewhere_because_it_is_pending(room: Room) -> None:
-    session_id = await room.session()
-    doorbell = Doorbell()
-    doorbell.ring(session_id)  # nobody hears it
-    deaf = room.dispatcher(scans=False)
-    doorbell.listen(deaf.notify)
-    demand = room.demand(tell=doorbell.ring)
-    for number in range(5):
-        await demand.enqueue(session_id, f"m{number}", "hello", 100)
-    assert len(await room.all_end(session_id, "m4")) == 5
-    await room.chat(session_id, "found", first=9)
-    await deaf.scan()
-    assert (await room.all_end(session_id, "m9"))[-1] == ("m9", DONE)
+class TestLock:
+    async def test_one_has_it(self, store: RedisStore, table: Table) -> None:
+        session_id = await with_chats(store)
+        fence = await take(store, session_id)
+
+        assert await store.take_dispatch(session_id, "b", MINUTE) is None
+        assert await store.take_dispatch(session_id, "a", MINUTE) == fence
+        assert table.admin.get(keys.dispatch_lock(session_id)) == fence.token.encode()
+
+    async def test_of_many_at_once_one_gets_it(self, store: RedisStore, redis: RedisServer) -> None:
+        session_id = await with_chats(store)
+        async with RedisStore(redis.endpoint()) as other:
+            calls = [one.take_dispatch(session_id, f"{n}", MINUTE) for n in range(10) for one in (store, other)]
+            got = await asyncio.gather(*calls)
+
+        assert len({fence for fence in got if fence is not None}) == 1
+
+    async def test_it_ends_by_itself_and_is_kept_by_renewing(self, store: RedisStore, table: Table) -> None:
+        fence = await take(store, await with_chats(store))
+        await store.renew_dispatch(fence, timedelta(seconds=5))
+
+        assert 0 < table.admin.pttl(keys.dispatch_lock(fence.session_id)) <= 5000
+
+    async def test_who_comes_later_has_a_greater_number(self, store: RedisStore, table: Table) -> None:
+        first = await take(store, await with_chats(store))
+        lose_lock(table, first)
+        second = await take(store, first.session_id, "b")
+        await store.drop_dispatch(second)
+        third = await take(store, first.session_id, "b")
+        table.admin.delete(keys.record(first.session_id), keys.dispatch_lock(first.session_id))
+        await store.ensure_record(make_workspace(first.session_id))
+        fourth = await take(store, first.session_id, "a")
+
+        assert first.number < second.number < third.number < fourth.number
+
+    async def test_a_lock_whose_time_is_over_is_good_until_somebody_takes_it(
+        self, store: RedisStore, table: Table
+    ) -> None:
+        fence = await running(store)
+        lose_lock(table, fence)
+
+        await say(store, fence, "m0", 3)
+        await store.renew_dispatch(fence, MINUTE)
+
+        assert await store.take_dispatch(fence.session_id, "b", MINUTE) is None
+
+    @pytest.mark.parametrize("write", WRITES)
+    async def test_with_a_lost_one_nothing_is_written(self, store: RedisStore, table: Table, write: str) -> None:
+        old = await running(store)
+        lose_lock(table, old)
+        new = await take(store, old.session_id, "b")
+        before = table.everything()
+
+        with pytest.raises(FenceLostError) as caught:
+            await WRITES[write](store, old)
+        await store.drop_dispatch(old)
+
+        assert caught.type is FenceLostError
+        assert table.everything() == before
+        assert (await next_of(store, new)).progress == Progress(1, 2)
+
+    @pytest.mark.parametrize("write", [name for name in WRITES if name != "get_next"])
+    async def test_nor_with_one_that_was_given_back(self, store: RedisStore, table: Table, write: str) -> None:
+        """A renewal that comes late must not keep everybody away."""
+        fence = await running(store)
+        await store.drop_dispatch(fence)
+        before = table.everything()
+
+        with pytest.raises(FenceLostError):
+            await WRITES[write](store, fence)
+
+        assert table.everything() == before
+        assert await store.take_dispatch(fence.session_id, "b", MINUTE) is not None
+
+    @pytest.mark.parametrize("write", WRITES)
+    async def test_nor_in_a_redis_that_started_again(
+        self, store: RedisStore, table: Table, redis: RedisServer, write: str
+    ) -> None:
+        """It may have forgotten what was written last."""
+        old = await running(store)
+        await asyncio.to_thread(redis.restart)
+        before = table.everything()
+
+        with pytest.raises(FenceLostError):
+            await WRITES[write](store, old)
+
+        assert table.everything() == before
+        assert (await next_of(store, await take(store, old.session_id, "b"))).progress == Progress(1, 2)
+
+    @pytest.mark.parametrize("write", WRITES)
+    async def test_nor_without_the_record(self, store: RedisStore, table: Table, write: str) -> None:
+        fence = await running(store)
+        table.admin.delete(keys.record(fence.session_id))
+        before = table.everything()
+
+        with pytest.raises(FenceLostError):
+            await WRITES[write](store, fence)
+
+        assert table.everything() == before
+
+    async def test_a_session_without_a_record_is_not_found_and_has_nothing_pending(
+        self, store: RedisStore, table: Table
+    ) -> None:
+        session_id = await with_chats(store)
+        table.admin.delete(keys.record(session_id))
+
+        with pytest.raises(NotFoundError):
+            await take(store, session_id)
+
+        assert list(await store.list_pending()) == []
+
+    async def test_an_older_redis_goes_on_from_what_it_knows(
+        self, store: RedisStore, redis: RedisServer, table: Table, tmp_path: Path
+    ) -> None:
+        """It knows that it was begun, and the first two lines; whoever wrote the others reads anew."""
+        fence = await running(store)
+        await asyncio.to_thread(redis.kill)
+        shutil.copytree(redis.data, tmp_path / "older")
+        await asyncio.to_thread(redis.start)
+        later = await take(store, fence.session_id)
+        await say(store, later, "m0", 3, 9)
+        await store.finish_message(later, "m0", DONE, "")
+        await asyncio.to_thread(redis.kill)
+        shutil.rmtree(redis.data)
+        shutil.copytree(tmp_path / "older", redis.data)
+        await asyncio.to_thread(redis.start)
+
+        with pytest.raises(FenceLostError):
+            await store.get_next(later)
+        newest = await take(store, fence.session_id)
+        found = await next_of(store, newest)
+
+        assert newest.number > later.number
+        assert (found.message_id, found.started_in, found.progress) == ("m0", POD, Progress(1, 2))
 
 
-async def test_a_chat_that_comes_with_the_last_look_is_not_forgotten(room: Room) -> None:
-    session_id = await room.session()
-    hooks = Hooks()
-    dispatcher = room.dispatcher(hooks.around(room.store), scans=False)
-    await room.chat(session_id, "one")
+class TestNext:
+    async def test_it_is_told_all_about_the_first(self, store: RedisStore, table: Table) -> None:
+        before = table.now()
+        fence = await take(store, await with_chats(store))
+        table.admin.lpush(keys.queue(fence.session_id), "wake", '{"id": "not ours", "message": "x"}')
 
-    async def another() -> None:
-        await room.chat(session_id, "two", first=2)
-        dispatcher.notify(session_id)
+        found = await next_of(store, fence)
 
-    hooks.after("get_next", another, nth=2)
-    dispatcher.notify(session_id)
-    assert await room.all_end(session_id, "m2") == [("m1", DONE), ("m2", DONE)]
+        assert (found.message_id, found.message, found.user_id) == ("m0", 'text "ü" 0', "alice")
+        assert before <= found.queued_at <= found.now <= table.now()
+        assert (found.started_in, found.progress, found.cancelling) == (None, Progress(), False)
 
+    async def test_they_come_in_order_each_after_the_end_of_the_one_before(self, store: RedisStore) -> None:
+        fence = await take(store, await with_chats(store))
+        seen = []
+        while (found := await store.get_next(fence)) is not None:
+            assert (await next_of(store, fence)).message_id == found.message_id
+            await store.start_message(fence, found.message_id, POD)
+            await store.finish_message(fence, found.message_id, DONE, "")
+            seen.append(found.message_id)
 
-STEPS = [
-    ("take_dispatch", 1),
-    ("get_next", 1),
-    ("start_message", 1),
-    ("append_reply", 1),
-    ("append_reply", 2),
-    ("finish_message", 1),
-    ("get_next", 2),
-    ("finish_message", 2),
-    ("get_next", 3),
-]
+        assert seen == ["m0", "m1", "m2"]
+        assert [message_id for message_id, _, _ in await outcomes(store, fence.session_id)] == seen
 
+    async def test_none_left_frees_the_lock_and_is_answered_again(self, store: RedisStore, table: Table) -> None:
+        """A repetition after a lost reply, and others that are faster than it."""
+        fence = await take(store, await with_chats(store, 0))
+        table.admin.sadd(keys.DISPATCH_PENDING, fence.session_id)
 
-@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
-@pytest.mark.parametrize(("step", "nth"), STEPS, ids=[f"{step}-{nth}" for step, nth in STEPS])
-async def test_whoever_stops_at_a_step_is_followed_and_does_no_harm_when_it_goes_on(
-    room: Room, gates: Gates, step: str, nth: int, before: bool
-) -> None:
-    """A kill and a long pause are the same to everybody else; the one that was paused runs every step twice."""
-    session_id = await room.session()
-    await room.chat(session_id, "one two", "three")
-    mortal = Mortal(room.store, step, before=before, nth=nth)
-    room.dispatcher(mortal).notify(session_id)
-    if (step, nth) == ("append_reply", 1):
-        await mortal.stopped.wait()
-    await gates.running("one two") if step not in {"take_dispatch", "get_next", "start_message"} else None
-    gates.open("one two")
-    await mortal.stopped.wait()
-    room.dispatcher()
-    await room.all_end(session_id, "m1", "m2")
-    await room.is_free(session_id)
-    calls = mortal.calls.total()
-    mortal.go_on()
-    await until(lambda: mortal.calls.total() > calls, "it goes on")
-    await room.chat(session_id, "last", first=3)
-    assert await room.all_end(session_id, "m3") == [("m1", DONE), ("m2", DONE), ("m3", DONE)]
-    assert [await room.reply(session_id, message_id) for message_id in ("m1", "m2")] == ["onetwo", "three"]
-    assert room.fake.begun == {"m1": 1, "m2": 1, "m3": 1}
+        assert await store.get_next(fence) is None
+        assert list(await store.list_pending()) == []
+        assert await store.get_next(fence) is None
 
+        await store.enqueue(fence.session_id, "m0", "x", 100, HOLD)
+        assert list(await store.list_pending()) == [fence.session_id]
+        assert await store.get_next(fence) is None
+        other = await take(store, fence.session_id, "b")
+        assert (await next_of(store, other)).message_id == "m0"
+        with pytest.raises(FenceLostError):
+            await store.get_next(fence)
 
-async def test_two_dispatchers_share_sessions_without_a_word(room: Room) -> None:
-    sessions = [await room.session() for _ in range(5)]
-    both = [room.dispatcher(settings=HURRIED, scans=False) for _ in range(2)]
-    for number in range(1, 6):
-        for session_id in sessions:
-            await room.chat(session_id, "hello", first=number)
-            for dispatcher in both:
-                dispatcher.notify(session_id)
-    for session_id in sessions:
-        assert await room.all_end(session_id, "m5") == [(f"m{number}", DONE) for number in range(1, 6)]
+    async def test_who_goes_on_knows_that_it_was_begun(self, store: RedisStore, table: Table) -> None:
+        fence = await running(store, 2)
+        lose_lock(table, fence)
 
+        found = await next_of(store, await take(store, fence.session_id, "b"))
 
-async def test_a_fence_that_is_lost_stops_its_owner_at_once(room: Room, gates: Gates, table: Table) -> None:
-    session_id = await room.session()
-    await room.chat(session_id, "one two")
-    delivery = asyncio.create_task(room.delivery(session_id).run())
-    await gates.running("one two")
-    # Somebody who found the lock expired.
-    table.admin.delete(keys.dispatch_lock(session_id))
-    fence = await room.store.take_dispatch(session_id, "another", timedelta(seconds=60))
-    assert fence is not None
-    # Its agent says nothing more: the renewal notices.
-    assert await delivery is Result.LOST
-    assert await room.ends(session_id) == []
-    await room.store.drop_dispatch(fence)
-    gates.open("one two")
-    room.dispatcher()
-    assert await room.all_end(session_id, "m1") == [("m1", DONE)]
-    assert await room.reply(session_id) == "onetwo"
+        assert (found.message_id, found.started_in, found.progress) == ("m0", POD, Progress(1, 2))
 
+    @pytest.mark.parametrize("broken", ['{"id": "m0", "message": "', '{"id": "m0", "message": 5}', '{"id": "m0"}'])
+    async def test_what_somebody_wrote_under_its_id_is_passed_over(
+        self, store: RedisStore, table: Table, broken: str
+    ) -> None:
+        fence = await take(store, await with_chats(store, 1))
+        table.admin.lpush(keys.queue(fence.session_id), broken)
 
-async def test_the_end_of_a_process_gives_its_locks_back(room: Room, gates: Gates) -> None:
-    session_id = await room.session()
-    await room.chat(session_id, "one two")
-    first = room.dispatcher(settings=HURRIED, scans=False)
-    first.notify(session_id)
-    await gates.running("one two")
-    await first.close()
-    first.notify(session_id)
-    gates.open("one two")
-    room.dispatcher(settings=HURRIED, scans=False).notify(session_id)
-    assert await room.all_end(session_id, "m1") == [("m1", DONE)]
-    assert room.fake.begun == {"m1": 1}
+        assert (await next_of(store, fence)).message == 'text "ü" 0'
 
+    @pytest.mark.parametrize("deed", ["delete", "replace"])
+    async def test_one_that_somebody_took_off_the_list_ends_too(
+        self, store: RedisStore, table: Table, deed: str
+    ) -> None:
+        fence = await running(store, 2)
+        table.admin.delete(keys.queue(fence.session_id))
+        if deed == "replace":
+            table.admin.set(keys.queue(fence.session_id), "by mistake")
 
-async def test_redis_may_be_away_at_any_step(room: Room, gates: Gates) -> None:
-    hooks = Hooks()
-    store = hooks.around(room.store)
+        assert await store.get_next(fence) is None
 
-    async def away() -> None:
-        raise StoreError("away")
-
-    for step in ("get_next", "start_message", "append_reply", "finish_message", "renew_dispatch"):
-        hooks.before(step, away)
-        hooks.after(step, away, nth=2)
-    session_id = await room.session()
-    await room.chat(session_id, "one two", "three")
-    room.dispatcher(store)
-    await gates.running("one two")
-    await until(lambda: hooks.calls["renew_dispatch"] > 3, "the lock is renewed all the same")
-    gates.open("one two")
-    assert await room.all_end(session_id, "m2") == [("m1", DONE), ("m2", DONE)]
-    assert await room.reply(session_id) == "onetwo"
-    assert room.fake.begun == {"m1": 1, "m2": 1}
-
-
-async def test_a_redis_that_restarts_in_the_middle_of_a_reply(room: Room, gates: Gates, redis: RedisServer) -> None:
-    session_id = await room.session()
-    await room.chat(session_id, "one two")
-    room.dispatcher()
-    await gates.running("one two")
-    await room.says(session_id, "one")
-    await asyncio.to_thread(redis.restart)
-    gates.open("one two")
-    assert await room.all_end(session_id, "m1") == [("m1", DONE)]
-    assert await room.reply(session_id) == "onetwo"
-    assert room.fake.begun == {"m1": 1}
-
-
-async def test_a_record_that_is_missing_is_rebuilt(room: Room, table: Table) -> None:
-    session_id = await room.session()
-    await room.chat(session_id, "forgotten")
-    table.admin.delete(keys.record(session_id))
-    assert await room.delivery(session_id).run() is Result.EMPTY
-    assert table.field(session_id, "user_id") == "alice"
-    await room.is_free(session_id)
-
-
-async def test_nothing_is_sent_before_a_pod_is_ready(room: Room) -> None:
-    session_id = await room.session(ready=False)
-    await room.chat(session_id, "hello")
-    room.dispatcher()
-    for state in ({"ready": False}, {"ready": True, "ending": True}, {"ending": False, "is_over": True}):
-        room.field.show_pod(session_id, **state)
-        await throughout(lambda: not room.fake.begun, f"nothing is sent to a pod {state}", 0.3)
-    room.field.show_pod(session_id, is_over=False)
-    assert await room.all_end(session_id, "m1") == [("m1", DONE)]
-
-
-async def test_nothing_is_sent_to_a_session_that_is_seen_asleep(room: Room) -> None:
-    session_id = await room.session(replicas=0)
-    await room.chat(session_id, "hello")
-    room.dispatcher()
-    await throughout(lambda: not room.fake.begun, "its pod is about to be taken down", 0.5)
-    room.field.show(replace(room.field.workspaces[session_id], replicas=1))
-    assert await room.all_end(session_id, "m1") == [("m1", DONE)]
-
-
-async def test_a_delivery_that_waits_for_a_pod_ends_with_its_messages(room: Room) -> None:
-    session_id = await room.session(ready=False)
-    await room.chat(session_id, "hello")
-    delivery = asyncio.create_task(room.delivery(session_id).run())
-    await room.store.settle_waiting(session_id, FAILED, "it does not start")
-    room.field.show(replace(room.field.workspaces[session_id], replicas=0))
-    assert await delivery is Result.EMPTY
+        ends = await outcomes(store, fence.session_id)
+        assert sorted(ends) == [
+            ("m0", INTERRUPTED, "somebody took it off its list"),
+            ("m1", FAILED, "somebody took it off its list"),
+        ]
 
 
 class TestHold:
-    """A message that found its list empty while a pod ran."""
+    """A list that was empty a moment ago: KEDA may still act on that (DESIGN 5)."""
 
-    @pytest_asyncio.fixture
-    async def session_id(self, room: Room, table: Table) -> SessionId:
-        session_id = await room.session()
-        table.admin.delete(keys.queue(session_id))
-        room.field.seen_by_keda[session_id] = datetime(2026, 1, 1, tzinfo=UTC)
-        return session_id
+    async def held(self, store: RedisStore, session_id: SessionId) -> NextMessage:
+        await store.enqueue(session_id, "m0", "x", 100, HOLD)
+        return await next_of(store, await take(store, session_id))
 
-    async def held(self, room: Room, session_id: SessionId, seconds: float) -> None:
-        await room.chat(session_id, "hello", hold=timedelta(seconds=seconds))
-        room.dispatcher()
-        await throughout(lambda: not room.fake.begun, "it is held", 0.5)
+    async def test_a_message_that_finds_it_empty_is_held(self, store: RedisStore) -> None:
+        workspace = make_workspace()
+        await store.ensure_record(workspace)
 
-    async def test_it_waits_until_the_time_is_over(self, room: Room, session_id: SessionId) -> None:
-        await self.held(room, session_id, 1.2)
-        assert await room.all_end(session_id, "m1") == [("m1", DONE)]
+        found = await self.held(store, workspace.session_id)
 
-    async def test_it_waits_until_keda_has_seen_it(self, room: Room, session_id: SessionId) -> None:
-        await self.held(room, session_id, 600)
-        room.field.seen_by_keda[session_id] = datetime(2026, 1, 1, 0, 0, 1, tzinfo=UTC)
-        assert await room.all_end(session_id, "m1") == [("m1", DONE)]
+        assert found.hold_until == found.filled_at + HOLD_MS
+        assert found.filled_at <= found.queued_at <= found.now
 
-    async def test_a_pod_that_comes_later_is_used_at_once(self, room: Room, session_id: SessionId) -> None:
-        """Whatever the clocks say: the new one may look older than the message."""
-        await self.held(room, session_id, 600)
-        room.field.show_pod(session_id, ending=True)
-        room.field.show_pod(session_id, "another")
-        assert await room.all_end(session_id, "m1") == [("m1", DONE)]
+    async def test_so_is_one_that_comes_just_after_a_wake_that_did(self, store: RedisStore, table: Table) -> None:
+        workspace = make_workspace()
+        await store.ensure_record(workspace)
+        await store.wake(workspace.session_id)
+        woken = table.stamp(workspace.session_id, "filled_at")
 
-    async def test_a_pod_that_was_made_for_it_is_used_at_once(self, room: Room, session_id: SessionId) -> None:
-        room.field.show_pod(session_id, created_at=datetime.now(UTC) + timedelta(seconds=1))
-        await room.chat(session_id, "hello", hold=timedelta(seconds=600))
-        room.dispatcher()
-        assert await room.all_end(session_id, "m1") == [("m1", DONE)]
+        found = await self.held(store, workspace.session_id)
+
+        assert (found.filled_at, found.hold_until) == (woken, woken + HOLD_MS)
+
+    async def test_so_is_one_that_finds_only_demand_from_outside(self, store: RedisStore, table: Table) -> None:
+        """Since when it has been there is not known."""
+        workspace = make_workspace()
+        await store.ensure_record(workspace)
+        table.push(workspace.session_id, "wake")
+
+        assert (await self.held(store, workspace.session_id)).hold_until is not None
+
+    async def test_so_is_one_after_a_restore(self, store: RedisStore) -> None:
+        session_id = await with_chats(store, 0)
+
+        assert (await self.held(store, session_id)).hold_until is not None
+
+    async def test_one_for_a_session_that_has_been_awake_is_not(self, store: RedisStore, table: Table) -> None:
+        session_id = await with_chats(store, 0)
+        table.age(session_id, "filled_at", HOLD_MS)
+
+        assert (await self.held(store, session_id)).hold_until is None
+
+    async def test_another_wake_does_not_prolong_it(self, store: RedisStore, table: Table) -> None:
+        session_id = await with_chats(store, 0)
+        table.age(session_id, "filled_at", HOLD_MS)
+        await store.wake(session_id)
+        await store.touch(session_id, timedelta())
+
+        assert (await self.held(store, session_id)).hold_until is None
 
 
-class TestAgents:
-    async def test_one_that_is_away_is_asked_until_it_is_back(self, room: Room) -> None:
-        session_id = await room.session()
-        room.fake.away.add(session_id)
-        await room.chat(session_id, "hello")
-        hooks = Hooks()
-        room.dispatcher(hooks.around(room.store))
-        await until(lambda: hooks.calls["start_message"] > 2, "it is tried again")
-        room.fake.away.discard(session_id)
-        assert await room.all_end(session_id, "m1") == [("m1", DONE)]
+class TestStart:
+    async def test_it_is_told_once_and_the_newest_pod_is_known(self, store: RedisStore) -> None:
+        fence = await take(store, await with_chats(store, 1))
+        for pod in (POD, POD, "user-a-2"):
+            await store.start_message(fence, "m0", pod)
 
-    async def test_one_that_stays_away_blocks_nothing_for_ever(self, room: Room) -> None:
-        session_id = await room.session()
-        room.fake.away.add(session_id)
-        await room.chat(session_id, "one")
-        room.dispatcher()
-        assert await room.all_end(session_id, "m1") == [("m1", FAILED)]
-        assert "cannot be reached" in await room.reason(session_id)
-        room.fake.away.discard(session_id)
-        await room.chat(session_id, "two", first=2)
-        assert await room.all_end(session_id, "m2") == [("m1", FAILED), ("m2", DONE)]
-        assert room.metrics.messages == {FAILED: 1, DONE: 1}
+        kinds = [event.kind for event in await events(store, fence.session_id)]
+        assert kinds == [EventKind.MESSAGE_QUEUED, EventKind.MESSAGE_STARTED]
+        assert (await next_of(store, fence)).started_in == "user-a-2"
 
-    async def test_time_without_a_ready_pod_does_not_count(self, room: Room) -> None:
-        session_id = await room.session()
-        await room.chat(session_id, "one")
-        room.field.show_pod(session_id, ready=False)
-        await until(lambda: room.sees(session_id, ready=False), "the mirror shows it")
-        room.fake.away.add(session_id)
-        room.dispatcher()
-        await asyncio.sleep(2 * SETTINGS.retry_limit.total_seconds())
-        assert await room.ends(session_id) == []
-        room.fake.away.discard(session_id)
-        room.field.show_pod(session_id, ready=True)
-        assert await room.all_end(session_id, "m1") == [("m1", DONE)]
-
-    async def test_one_that_dies_midway_ends_its_message_and_runs_the_next(self, room: Room, gates: Gates) -> None:
-        room.fake.repeatable = False
-        session_id = await room.session()
-        await room.chat(session_id, "one two", "three")
-        room.dispatcher()
-        await gates.running("one two")
-        room.field.show_pod(session_id, ready=False, ending=True)
-        await room.fake.kill(session_id)
-        room.field.remove_pod(session_id)
-        room.field.show_pod(session_id, "another")
-        assert await room.all_end(session_id, "m2") == [("m1", INTERRUPTED), ("m2", DONE)]
-        assert await room.reply(session_id) == "one"
-        assert room.fake.begun == {"m1": 1, "m2": 1}
-
-    async def test_one_that_repeats_has_its_last_attempt_recorded(self, room: Room, gates: Gates) -> None:
-        session_id = await room.session()
-        await room.chat(session_id, "one two")
-        room.dispatcher()
-        await gates.running("one two")
-        await room.fake.kill(session_id)
-        gates.open("one two")
-        assert await room.all_end(session_id, "m1") == [("m1", DONE)]
-        assert await room.reply(session_id) == "onetwo"
-        assert room.fake.begun == {"m1": 2}
-
-    async def test_files_that_died_with_their_pod_are_not_taken_for_a_fresh_start(
-        self, room: Room, gates: Gates
+    async def test_what_runs_is_listed_as_running_and_keeps_the_session_awake(
+        self, store: RedisStore, table: Table
     ) -> None:
-        """The dispatcher dies with the pod, before a word is recorded; an ephemeral workspace remembers nothing."""
-        room.fake.repeatable = False
-        session_id = await room.session(keeps_volume=False)
-        await room.chat(session_id, "one two")
-        mortal = Mortal(room.store, "append_reply")
-        room.dispatcher(mortal).notify(session_id)
-        await mortal.stopped.wait()
-        room.field.remove_pod(session_id)
-        room.field.show_pod(session_id, "another")
-        await room.fake.kill(session_id, with_files=True)
-        await until(lambda: "another" in room.field.pods, "there is another pod")
-        room.dispatcher()
-        assert await room.all_end(session_id, "m1") == [("m1", INTERRUPTED)]
-        assert room.fake.begun == {"m1": 1}
+        fence = await running(store, 2)
+        table.age(fence.session_id, "last_active", 3_600_000)
 
-    async def test_an_endless_series_of_cuts_has_an_end(self, room: Room) -> None:
-        async def reply(text: str) -> AsyncGenerator[str, None]:
-            if text == "deadly":
-                asyncio.get_running_loop().call_soon(lambda: asyncio.ensure_future(room.fake.kill(session_id)))
-                await asyncio.Event().wait()
-            yield text
+        listed = await store.list_waiting(fence.session_id)
+        assert [(chat.message_id, chat.running) for chat in listed] == [("m0", True), ("m1", False)]
+        assert await store.release(fence.session_id, MINUTE, force=False) is ReleaseOutcome.WAITING
 
-        room.fake.reply = reply
-        session_id = await room.session()
-        await room.chat(session_id, "deadly", "hello")
-        room.dispatcher()
-        assert await room.all_end(session_id, "m2") == [("m1", INTERRUPTED), ("m2", DONE)]
+    @pytest.mark.parametrize("message_id", ["m0", "never"])
+    async def test_what_has_ended_is_not_started(self, store: RedisStore, message_id: str) -> None:
+        fence = await take(store, await with_chats(store, 1))
+        await store.cancel_message(fence.session_id, "m0")
 
-    async def test_a_reply_that_is_too_long_is_kept_as_far_as_it_may_go(self, room: Room) -> None:
-        async def reply(text: str) -> AsyncGenerator[str, None]:
-            for _ in range(100):
-                yield "äöü"
-
-        room.fake.reply = reply
-        session_id = await room.session()
-        await room.chat(session_id, "hello")
-        room.dispatcher(settings=replace(SETTINGS, max_reply_bytes=21))
-        assert await room.all_end(session_id, "m1") == [("m1", DONE)]
-        assert await room.reply(session_id) == "äöüäöüäöüä"
-        assert "longer than 21 bytes" in await room.reason(session_id)
-
-    async def test_what_arrives_meanwhile_is_one_piece_and_the_first_word_is_not_delayed(self, room: Room) -> None:
-        async def reply(text: str) -> AsyncGenerator[str, None]:
-            yield "first "
-            await recording.wait()
-            for number in range(1000):
-                yield f"{number} "
-            said.set()
-
-        recording, said, hooks = asyncio.Event(), asyncio.Event(), Hooks()
-
-        async def slow() -> None:
-            recording.set()
-            await said.wait()
-            await asyncio.sleep(0.1)
-
-        hooks.before("append_reply", slow)
-        room.fake.reply = reply
-        session_id = await room.session()
-        await room.chat(session_id, "hello")
-        room.dispatcher(hooks.around(room.store))
-        assert await room.all_end(session_id, "m1") == [("m1", DONE)]
-        pieces = await room.pieces(session_id)
-        assert pieces[0] == "first "
-        assert "".join(pieces[1:]) == "".join(f"{number} " for number in range(1000))
-        assert len(pieces) <= 3
-
-    async def test_one_that_refuses_or_breaks_the_rules_blocks_nobody(self, room: Room, gates: Gates) -> None:
-        """A bad session beside a good one, and a bad message before a good one."""
-
-        bad, good = await room.session(), await room.session()
-        async with room.fake.send(AgentMessage(bad, "m1", "the same id for another text", "alice")):
-            await room.chat(bad, "one two", "three")
-        await room.chat(good, "one")
-        room.dispatcher()
-        assert await room.all_end(good, "m1") == [("m1", DONE)]
-        assert await room.all_end(bad, "m2") == [("m1", FAILED), ("m2", DONE)]
-        assert await room.reason(bad) == "the agent refused with status 409"
+        with pytest.raises(MessageEndedError):
+            await store.start_message(fence, message_id, POD)
 
 
-class TestCancel:
-    async def test_a_message_that_waits_is_never_sent(self, room: Room, gates: Gates) -> None:
-        session_id = await room.session()
-        await room.chat(session_id, "one two", "never")
-        room.dispatcher()
-        await gates.running("one two")
-        assert await room.store.cancel_message(session_id, "m2") is Cancellation.CANCELLED
-        gates.open("one two")
-        assert await room.all_end(session_id, "m1") == [("m2", CANCELLED), ("m1", DONE)]
-        await room.is_free(session_id)
-        assert room.fake.begun == {"m1": 1}
+class TestAppend:
+    async def test_pieces_come_back_as_they_were_written(self, store: RedisStore) -> None:
+        fence = await running(store)
+        text = 'it\'s "ü" \U0001f600\n\0'
+        await store.append_reply(fence, "m0", ReplyDelta(1, 5, text), 3)
 
-    async def test_a_message_that_runs_has_the_agents_own_outcome(self, room: Room, gates: Gates) -> None:
-        session_id = await room.session()
-        await room.chat(session_id, "one two", "next")
-        dispatcher = room.dispatcher(settings=HURRIED, scans=False)
-        dispatcher.notify(session_id)
-        await gates.running("one two")
-        assert await room.store.cancel_message(session_id, "m1") is Cancellation.CANCELLING
-        dispatcher.notify_cancel(session_id)
-        assert await room.all_end(session_id, "m2") == [("m1", CANCELLED), ("m2", DONE)]
-        assert await room.reply(session_id) == "one"
+        found = (await events(store, fence.session_id, "m0"))[-1]
 
-    async def test_another_managers_wish_is_noticed_with_the_next_renewal(self, room: Room, gates: Gates) -> None:
-        session_id = await room.session()
-        await room.chat(session_id, "one two")
-        room.dispatcher()
-        await gates.running("one two")
-        await room.store.cancel_message(session_id, "m1")
-        assert await room.all_end(session_id, "m1") == [("m1", CANCELLED)]
+        assert (found.kind, found.text, found.attempt) == (EventKind.MESSAGE_DELTA, text, 1)
+        assert (found.first_seq, found.seq) == (3, 5)
+        assert (await next_of(store, fence)).progress == Progress(1, 5)
 
-    async def test_a_wish_outlives_whoever_heard_it(self, room: Room, gates: Gates) -> None:
-        session_id = await room.session()
-        await room.chat(session_id, "one two")
-        mortal = Mortal(room.store, "renew_dispatch")
-        room.dispatcher(mortal).notify(session_id)
-        await gates.running("one two")
-        await mortal.stopped.wait()
-        await room.store.cancel_message(session_id, "m1")
-        room.dispatcher()
-        assert await room.all_end(session_id, "m1") == [("m1", CANCELLED)]
+    async def test_what_is_recorded_is_not_recorded_again(self, store: RedisStore) -> None:
+        fence = await running(store)
+        for first, last in ((1, 2), (1, 1), (2, 2), (3, 4), (3, 4)):
+            await say(store, fence, "m0", first, last)
 
-    async def test_what_its_agent_never_heard_of_is_cancelled(self, room: Room) -> None:
-        session_id = await room.session()
-        await room.chat(session_id, "hello")
-        mortal = Mortal(room.store, "start_message", before=False)
-        room.dispatcher(mortal).notify(session_id)
-        await mortal.stopped.wait()
-        assert await room.store.cancel_message(session_id, "m1") is Cancellation.CANCELLING
-        room.dispatcher()
-        assert await room.all_end(session_id, "m1") == [("m1", CANCELLED)]
-        assert room.fake.begun == {}
+        assert await reply(store, fence.session_id, "m0") == "1.1 1.2 1.3 1.4 "
 
-    async def test_an_agent_that_does_not_heed_it_is_not_waited_for_for_ever(
-        self, room: Room, monkeypatch: pytest.MonkeyPatch
+    @pytest.mark.parametrize(("first", "attempt"), [(4, 1), (2, 1), (2, 2), (3, 2)])
+    async def test_a_gap_or_an_overlap_shows_that_somebody_else_wrote(
+        self, store: RedisStore, table: Table, first: int, attempt: int
     ) -> None:
-        async def reply(text: str) -> AsyncGenerator[str, None]:
-            while text == "stubborn":
-                yield "."
-                await asyncio.sleep(0.01)
-            yield text
+        fence = await running(store)
+        before = table.everything()
 
-        async def deaf(*_: object) -> bool:
-            return True
+        with pytest.raises(FenceLostError):
+            await say(store, fence, "m0", first, 7, attempt=attempt)
 
-        room.fake.reply = reply
-        session_id = await room.session()
-        await room.chat(session_id, "stubborn")
-        monkeypatch.setattr(room.fake, "cancel", deaf)
-        room.dispatcher()
-        await until(lambda: room.fake.begun, "it runs")
-        await room.store.cancel_message(session_id, "m1")
-        assert await room.all_end(session_id, "m1") == [("m1", CANCELLED)]
-        assert "did not" in await room.reason(session_id)
+        assert table.everything() == before
 
-    async def test_one_whose_agent_is_away_is_cancelled_sooner_than_given_up(self, room: Room) -> None:
-        session_id = await room.session()
-        room.fake.away.add(session_id)
-        await room.chat(session_id, "hello")
-        hooks = Hooks()
-        room.dispatcher(hooks.around(room.store), replace(SETTINGS, retry_limit=timedelta(hours=1)))
-        await until(lambda: hooks.calls["start_message"] > 1, "it is tried")
-        await room.store.cancel_message(session_id, "m1")
-        assert await room.all_end(session_id, "m1") == [("m1", CANCELLED)]
+    async def test_a_later_attempt_begins_anew_and_ends_the_earlier_one(self, store: RedisStore) -> None:
+        fence = await running(store)
+        await say(store, fence, "m0", 1, 1, attempt=3)
+        await say(store, fence, "m0", 3, 3, attempt=1)
+        await say(store, fence, "m0", 2, 2, attempt=3)
 
+        assert await reply(store, fence.session_id, "m0") == "1.1 1.2 3.1 3.2 "
+        assert (await next_of(store, fence)).progress == Progress(3, 2)
 
-async def test_what_somebody_else_has_ended_is_stopped_and_the_next_goes_on(room: Room, gates: Gates) -> None:
-    session_id = await room.session()
-    await room.chat(session_id, "one two three", "next")
-    room.dispatcher()
-    await gates.running("one two three")
-    await room.says(session_id, "one")
-    await room.store.settle_waiting(session_id, CANCELLED, "its session was put to sleep")
-    await room.chat(session_id, "new", first=3)
-    gates.open("one two three")
-    assert await room.all_end(session_id, "m3") == [("m1", CANCELLED), ("m2", CANCELLED), ("m3", DONE)]
-    assert await room.reply(session_id) == "one"
+    async def test_what_was_not_sent_has_no_reply(self, store: RedisStore) -> None:
+        fence = await take(store, await with_chats(store))
+
+        with pytest.raises(FenceLostError):
+            await say(store, fence, "m0", 1)
+
+    async def test_half_a_character_is_no_reason_to_fail(self, store: RedisStore) -> None:
+        fence = await running(store)
+        await store.append_reply(fence, "m0", ReplyDelta(1, 3, "a\ud800b"), 3)
+        await store.finish_message(fence, "m0", FAILED, "c\udfffd")
+
+        *_, piece, end = await events(store, fence.session_id, "m0")
+        assert (piece.text, end.detail) == ("a?b", "c?d")
 
 
-async def test_sessions_that_wait_delay_no_other(room: Room) -> None:
-    waits, away = await room.session(ready=False), await room.session()
-    room.fake.away.add(away)
-    others = [await room.session() for _ in range(10)]
-    for session_id in (waits, away, *others):
-        await room.chat(session_id, "hello")
-    room.dispatcher(settings=HURRIED)
-    for session_id in others:
-        await room.all_end(session_id, "m1")
-    assert room.metrics.messages == {DONE: 10}
+class TestFinish:
+    async def test_its_end_is_one_step(self, store: RedisStore, table: Table) -> None:
+        fence = await running(store, 2)
+        session_id = fence.session_id
+        table.age(session_id, "last_active", 3_600_000)
+        before = table.now()
+
+        await store.finish_message(fence, "m0", FAILED, "its command failed")
+
+        assert await outcomes(store, session_id) == [("m0", FAILED, "its command failed")]
+        assert [chat.message_id for chat in await store.list_waiting(session_id)] == ["m1"]
+        assert table.elements(session_id)[0] == b"awake"
+        assert table.stamp(session_id, "last_active") >= before
+        assert await store.get_outcome(session_id, "m0") is FAILED
+        assert await store.get_outcome(session_id, "m1") is None
+
+    async def test_it_has_one_outcome(self, store: RedisStore, table: Table) -> None:
+        fence = await running(store)
+        await store.finish_message(fence, "m0", DONE, "")
+        before = table.everything()
+
+        await store.finish_message(fence, "m0", FAILED, "again")
+        await store.finish_message(fence, "never", FAILED, "again")
+        with pytest.raises(MessageEndedError):
+            await say(store, fence, "m0", 3)
+
+        assert table.everything() == before
+
+    async def test_its_id_is_known_for_a_while_and_wakes_nobody(self, store: RedisStore, table: Table) -> None:
+        fence = await running(store)
+        session_id = fence.session_id
+        (queued, *_) = await events(store, session_id, "m0")
+        assert (await store.enqueue(session_id, "m0", "again", 100, HOLD)).event_id == queued.event_id
+        await store.finish_message(fence, "m0", DONE, "")
+        await store.release(session_id, timedelta(), force=True)
+
+        again = await store.enqueue(session_id, "m0", "again", 100, HOLD)
+
+        assert (again.outcome, again.event_id, again.ended) == (EnqueueOutcome.KNOWN, queued.event_id, DONE)
+        assert again.woken.fresh is False
+        assert table.elements(session_id) == []
+        day_ms = 86_400_000
+        assert day_ms - 60_000 < table.admin.pttl(keys.ended(session_id, "m0")) <= day_ms
+
+    async def test_the_record_does_not_grow(self, store: RedisStore, table: Table) -> None:
+        fence = await running(store)
+        await store.finish_message(fence, "m0", DONE, "")
+        size = table.admin.hlen(keys.record(fence.session_id))
+
+        for number in range(1, 20):
+            await store.enqueue(fence.session_id, f"m{number}", "x", 100, HOLD)
+            await store.start_message(fence, f"m{number}", POD)
+            await say(store, fence, f"m{number}", 1)
+            await store.finish_message(fence, f"m{number}", DONE, "")
+
+        assert table.admin.hlen(keys.record(fence.session_id)) == size
+
+    async def test_the_list_does_not_become_empty_by_it(self, store: RedisStore, table: Table) -> None:
+        """Its session sleeps when it has been idle, and not before."""
+        fence = await running(store)
+        table.admin.lrem(keys.queue(fence.session_id), 0, "awake")
+
+        await store.finish_message(fence, "m0", DONE, "")
+
+        assert table.elements(fence.session_id) == [b"awake"]
+
+    async def test_it_ends_where_redis_is_full(self, store: RedisStore, table: Table) -> None:
+        """What ends frees memory, so it must not be refused for want of it."""
+        fence = await running(store, 2)
+        table.admin.config_set("maxmemory", "1mb")
+        try:
+            await store.finish_message(fence, "m0", DONE, "")
+            await store.cancel_message(fence.session_id, "m1")
+            assert await store.get_next(fence) is None
+        finally:
+            table.admin.config_set("maxmemory", "0")
+
+        assert [message_id for message_id, _, _ in await outcomes(store, fence.session_id)] == ["m0", "m1"]
+
+
+async def test_many_who_fight_for_a_session_leave_one_story(
+    store: RedisStore, redis: RedisServer, table: Table
+) -> None:
+    """Locks are lost at random; whoever has one resumes after the last line that is recorded."""
+    chance = random.Random(7)
+    session_id = await with_chats(store, 8)
+    lines = 6
+
+    async def deliver(one: RedisStore, owner: str) -> None:
+        while await one.list_pending():
+            fence = await one.take_dispatch(session_id, owner, MINUTE)
+            while fence is not None:
+                try:
+                    found = await one.get_next(fence)
+                    if found is None:
+                        break
+                    await one.start_message(fence, found.message_id, owner)
+                    for seq in range(found.progress.seq + 1, lines + 1):
+                        await say(one, fence, found.message_id, seq)
+                        if chance.random() < 0.2:
+                            lose_lock(table, fence)
+                            await asyncio.sleep(0)
+                    await one.finish_message(fence, found.message_id, DONE, "")
+                except FenceLostError:
+                    break
+
+    async with RedisStore(redis.endpoint()) as other:
+        await asyncio.gather(*(deliver(one, f"{n}") for n, one in enumerate((store, other, store, other))))
+
+    whole = "".join(f"1.{seq} " for seq in range(1, lines + 1))
+    assert [message_id for message_id, _, _ in await outcomes(store, session_id)] == [f"m{n}" for n in range(8)]
+    assert {await reply(store, session_id, f"m{n}") for n in range(8)} == {whole}
+
+
+async def test_only_sessions_are_pending(store: RedisStore, table: Table) -> None:
+    session_id = new_session_id()
+    table.admin.sadd(keys.DISPATCH_PENDING, session_id, "by mistake")
+
+    assert list(await store.list_pending()) == [session_id]

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 class RedisMessages(StorePart):
     """Chats in the demand list."""
 
+    async def has_message(self, session_id: SessionId, message_id: str) -> bool:
+        """See ``ports.MessageStore``."""
+        with self._translated():
+            return bool(await self._client.hexists(keys.record(session_id), f"message:{message_id}"))
+
     async def list_waiting(self, session_id: SessionId) -> Sequence[WaitingMessage]:
         """See ``ports.MessageStore``."""
         found = await self._run_fields("list_waiting", [keys.queue(session_id), keys.record(session_id)], [])
