@@ -14,9 +14,10 @@ import pytest
 import yaml
 
 from sessionctl import __version__
+from sessionctl.agent.serve import ANSWER_SECONDS, MESSAGE_SECONDS
 from sessionctl.sections import count, filled, key_of, positive, texts
 from sessionctl.settings import Duration, PositiveDuration, Settings, load_platform, load_settings
-from tests.charts.rendering import CHARTS, Scenario, rendered, run
+from tests.charts.rendering import CHARTS, Scenario, pod_templates, rendered, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -152,6 +153,23 @@ def _bounds(schema: dict[str, Any], node: dict[str, Any]) -> tuple[str, object]:
             assert kind == "integer"
             # What KEDA takes is less than any number.
             return "number", 1 if "maximum" in node else node["minimum"]
+
+
+def test_profiles_of_the_how_to_fit_the_chart(helm: Path) -> None:
+    """Whoever copies one makes a session with it."""
+    text = (CHARTS.parent / "docs" / "how-to" / "agent.md").read_text()
+    shown = re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert {yaml.safe_load(profile).get("agent", {}).get("kind") for profile in shown} == {"command", "openai", None}
+    scenario = Scenario("user-session", "default")
+    argv = ("template", scenario.release, CHARTS / "user-session", "--values", scenario.values, "--values", "-")
+    for profile in shown:
+        assert run(helm, *argv, env=NOWHERE, stdin=profile)
+
+
+def test_a_pod_is_not_killed_before_its_agent_ends(helm: Path) -> None:
+    """A kill would cut off the record of the message that was just ended."""
+    ((_, template),) = pod_templates(rendered(helm, Scenario("user-session", "default")))
+    assert template["spec"]["terminationGracePeriodSeconds"] >= MESSAGE_SECONDS + ANSWER_SECONDS + 5
 
 
 @pytest.mark.parametrize(
