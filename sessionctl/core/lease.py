@@ -7,6 +7,7 @@ import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+from sessionctl.core.rounds import is_ending
 from sessionctl.errors import FenceLostError, SessionctlError
 
 if TYPE_CHECKING:
@@ -80,6 +81,8 @@ class Lease:
             else:
                 if wished:
                     self._cancel(wished)
+            if is_ending():
+                return
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._pause):
                     await self._now.wait()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -219,11 +218,7 @@ async def test_a_redis_that_restarts_in_the_middle_of_a_reply(room: Room, gates:
     await room.chat(session_id, "one two")
     room.dispatcher()
     await gates.running("one two")
-
-    async def recorded() -> bool:
-        return await room.reply(session_id) == "one"
-
-    await until(recorded, "the first word is recorded")
+    await room.says(session_id, "one")
     await asyncio.to_thread(redis.restart)
     gates.open("one two")
     assert await room.all_end(session_id, "m1") == [("m1", DONE)]
@@ -504,12 +499,13 @@ class TestCancel:
         assert await room.all_end(session_id, "m1") == [("m1", CANCELLED)]
         assert room.fake.begun == {}
 
-    async def test_an_agent_that_does_not_heed_it_is_not_waited_for_for_ever(self, room: Room) -> None:
+    async def test_an_agent_that_does_not_heed_it_is_not_waited_for_for_ever(
+        self, room: Room, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         async def reply(text: str) -> AsyncGenerator[str, None]:
             while text == "stubborn":
-                with suppress(asyncio.CancelledError):
-                    yield "."
-                    await asyncio.sleep(0.01)
+                yield "."
+                await asyncio.sleep(0.01)
             yield text
 
         async def deaf(*_: object) -> bool:
@@ -518,13 +514,12 @@ class TestCancel:
         room.fake.reply = reply
         session_id = await room.session()
         await room.chat(session_id, "stubborn")
-        hears, room.fake.cancel = room.fake.cancel, deaf  # type: ignore[method-assign]
+        monkeypatch.setattr(room.fake, "cancel", deaf)
         room.dispatcher()
         await until(lambda: room.fake.begun, "it runs")
         await room.store.cancel_message(session_id, "m1")
         assert await room.all_end(session_id, "m1") == [("m1", CANCELLED)]
         assert "did not" in await room.reason(session_id)
-        room.fake.cancel = hears  # type: ignore[method-assign]
 
     async def test_one_whose_agent_is_away_is_cancelled_sooner_than_given_up(self, room: Room) -> None:
         session_id = await room.session()
@@ -542,6 +537,7 @@ async def test_what_somebody_else_has_ended_is_stopped_and_the_next_goes_on(room
     await room.chat(session_id, "one two three", "next")
     room.dispatcher()
     await gates.running("one two three")
+    await room.says(session_id, "one")
     await room.store.settle_waiting(session_id, CANCELLED, "its session was put to sleep")
     await room.chat(session_id, "new", first=3)
     gates.open("one two three")
@@ -549,14 +545,13 @@ async def test_what_somebody_else_has_ended_is_stopped_and_the_next_goes_on(room
     assert await room.reply(session_id) == "one"
 
 
-async def test_a_thousand_sessions_at_once(room: Room) -> None:
-    """A hundred here: one waits for its pod, one for its agent, the others are answered."""
+async def test_sessions_that_wait_delay_no_other(room: Room) -> None:
     waits, away = await room.session(ready=False), await room.session()
     room.fake.away.add(away)
-    others = [await room.session() for _ in range(100)]
+    others = [await room.session() for _ in range(10)]
     for session_id in (waits, away, *others):
         await room.chat(session_id, "hello")
     room.dispatcher(settings=HURRIED)
     for session_id in others:
         await room.all_end(session_id, "m1")
-    assert room.metrics.messages == {DONE: 100}
+    assert room.metrics.messages == {DONE: 10}
