@@ -8,7 +8,9 @@
     ├─ NotFoundError                not_found
     ├─ ConflictError                conflict
     │  ├─ DemandGateClosedError     demand_gate_closed
-    │  └─ InProgressError           in_progress
+    │  ├─ InProgressError           in_progress
+    │  └─ FenceLostError            fence_lost
+    │     └─ MessageEndedError      message_ended
     ├─ ForbiddenError               forbidden
     │  ├─ UnauthenticatedError      unauthenticated
     │  ├─ InsufficientScopeError    insufficient_scope
@@ -21,6 +23,7 @@
     │  ├─ StoreError                store_failed
     │  │  └─ OutcomeUnknownError    outcome_unknown
     │  ├─ ApiError                  api_failed
+    │  ├─ AgentError                agent_failed
     │  └─ UnavailableError          unavailable
     └─ DeadlineExceededError        deadline_exceeded
 
@@ -96,6 +99,18 @@ class InProgressError(ConflictError):
     code: ClassVar[str] = "in_progress"
 
 
+class FenceLostError(ConflictError):
+    """Somebody else delivers the session's chats by now, or its record was lost: nothing was written."""
+
+    code: ClassVar[str] = "fence_lost"
+
+
+class MessageEndedError(FenceLostError):
+    """The message has its outcome: somebody has ended it. The fence still holds; the next message may go on."""
+
+    code: ClassVar[str] = "message_ended"
+
+
 class ForbiddenError(SessionctlError):
     """The caller may not do this."""
 
@@ -131,7 +146,7 @@ class RateLimitedError(SessionctlError):
 
 
 class QueueFullError(RateLimitedError):
-    """As many messages wait for the session as may wait."""
+    """As many messages wait for the session as may wait, or as many bytes."""
 
     code: ClassVar[str] = "queue_full"
 
@@ -178,6 +193,15 @@ class ApiError(DependencyError):
     """The Session API is unreachable, or what answers is not the Session API; raised by its clients."""
 
     code: ClassVar[str] = "api_failed"
+
+
+class AgentError(DependencyError):
+    """A session's agent will not take the message, or answers what is no answer; the same again would not help.
+
+    One that cannot be reached, or is cut off, is an UnavailableError.
+    """
+
+    code: ClassVar[str] = "agent_failed"
 
 
 class UnavailableError(DependencyError):

@@ -122,6 +122,11 @@ class ScalingSettings(Section):
     polling_interval: Annotated[int, positive] = 10
     cooldown_period: Annotated[int, positive] = 30
 
+    @property
+    def hold(self) -> timedelta:
+        """How long KEDA may still act on an empty list that it read just before there was demand."""
+        return timedelta(seconds=self.polling_interval + 5)
+
     def check(self) -> None:
         """KEDA must look twice before it may put anything to sleep."""
         least = 2 * self.polling_interval + 2
@@ -157,8 +162,13 @@ class QuotaSettings(Section):
 class EventSettings(Section):
     """How much of a session's history is kept."""
 
-    max_length: Annotated[int, positive] = 1000
-    max_bytes: Annotated[int, positive] = 1 << 20
+    max_length: Annotated[int, positive] = 2000
+    max_bytes: Annotated[int, positive] = 256 * 1024
+    """Of each session, also those that sleep: all of them together must fit into Redis."""
+    recent: Duration = timedelta(seconds=30)
+    """What is younger is kept beyond those two: whoever follows a reply and is cut off finds all of it."""
+    recent_bytes: Annotated[int, positive] = 16 << 20
+    """The most that is ever kept of a session: twice a whole reply, which may come faster than anybody reads."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,6 +187,25 @@ class ApiSettings(Section):
     idempotency_lifetime: PositiveDuration = timedelta(hours=24)
     drain: Duration = timedelta(seconds=5)
     """How long a manager that is told to end goes on answering, so that nobody is sent to it any more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChatSettings(Section):
+    """Delivery of chats to agents."""
+
+    lock_lifetime: PositiveDuration = timedelta(seconds=10)
+    """After so long another manager goes on where one has died."""
+    pending_interval: PositiveDuration = timedelta(seconds=1)
+    """How often it is looked for chats that nobody delivers."""
+    silence_limit: PositiveDuration = timedelta(seconds=60)
+    """An agent that sends nothing for so long, not even a sign of life, is cut off and asked again."""
+    retry_limit: PositiveDuration = timedelta(minutes=10)
+    """A message that no ready agent takes, or goes on with, for so long gets its outcome."""
+    max_reply_bytes: Annotated[int, positive] = 8 << 20
+    tenant_rate_bytes: Annotated[int, positive] = 4 << 20
+    """Bytes of replies a second that all agents of a tenant may have one manager write into Redis."""
+    max_wait: PositiveDuration = timedelta(seconds=60)
+    """The longest ``?wait=``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,6 +228,7 @@ class Settings(Section):
     quotas: QuotaSettings = QuotaSettings()
     events: EventSettings = EventSettings()
     api: ApiSettings = ApiSettings()
+    chat: ChatSettings = ChatSettings()
     logging: LoggingSettings = LoggingSettings()
 
     def check(self) -> None:

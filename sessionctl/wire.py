@@ -7,6 +7,7 @@ from typing import Annotated, Final, Literal, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, RootModel
 
+from sessionctl.labels import MESSAGE_ID
 from sessionctl.models import EventKind, HolderKind, MessageOutcome, Scope, SessionStatus
 
 
@@ -65,6 +66,28 @@ class QueuedChat(_Shape):
     message_id: str
 
 
+class ChatReply(_Shape):
+    """Answer of chat with ``wait``: the message has ended in time; ``status`` is its outcome."""
+
+    uuid: str
+    action: Literal["chat"] = "chat"
+    status: MessageOutcome
+    message_id: str
+    reply: str
+    reason: str | None = None
+    partial: bool = False
+    """The beginning of the reply is not kept in Redis any more; an awake workspace has it in its conversation."""
+
+
+class CancelledChat(_Shape):
+    """Answer of cancel: ``cancelled``, or ``cancelling`` while its agent ends it."""
+
+    uuid: str
+    action: Literal["cancel"] = "cancel"
+    status: Literal["cancelled", "cancelling"]
+    message_id: str
+
+
 class Event(_Shape):
     """What happened to a session; ``data`` of one server-sent event, whose ``id`` and ``event`` are these fields."""
 
@@ -75,19 +98,31 @@ class Event(_Shape):
     detail: str = ""
     message_id: str | None = None
     outcome: MessageOutcome | None = None
+    text: str | None = None
+    """The message that was queued, or a piece of its reply."""
+    attempt: int | None = None
+    """Of a piece of a reply; those of a later attempt replace those of earlier ones."""
+    first_seq: int | None = None
+    """One more than ``seq`` of the piece before it (1 in each attempt's first); otherwise pieces are missing."""
+    seq: int | None = None
 
 
 class ChatMessage(_Shape):
-    """One message of a conversation; ``status`` is queued, or how it ended."""
+    """One message of a conversation; ``status`` is queued, running, or how it ended."""
 
     message_id: str
     message: str
     status: Literal["queued", "running", "done", "failed", "interrupted", "cancelled"]
     reply: str | None = None
+    reason: str | None = None
+    at: datetime | None = None
 
 
 class Conversation(_Shape):
-    """Answer of messages; ``partial`` says that only what Redis holds is shown, because the workspace sleeps."""
+    """Answer of messages, oldest first; ``cursor`` leads to what comes before.
+
+    ``partial`` says that only what Redis holds is shown, because the workspace sleeps or does not answer.
+    """
 
     uuid: str
     messages: tuple[ChatMessage, ...]
@@ -259,7 +294,7 @@ class AgentActivity(BaseModel):
 
     message_running: bool = False
     hold: float | None = None
-    """How long the present ``hold`` has lasted."""
+    """How long the last ``hold`` that began has lasted: a forgotten one takes no limit away from a new one."""
     editor_input: float | None = None
     """How long ago somebody typed."""
     editor_connected: float | None = None
@@ -269,7 +304,7 @@ class AgentActivity(BaseModel):
 MAX_LINE_BYTES: Final = 64 * 1024
 """No line of an agent's answer is longer, its newline included."""
 
-MessageId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,127}$")]
+MessageId = Annotated[str, Field(pattern=f"^{MESSAGE_ID.pattern}$")]
 
 
 class MessageRequest(_Shape):
@@ -285,6 +320,55 @@ class MessageResume(_Shape):
 
     from_seq: int = Field(default=1, ge=1)
     attempt: int = Field(default=1, ge=1)
+    begun: bool = False
+    """The caller knows that it was begun: an agent without a trace of it has lost its files, and must not begin it."""
+
+
+class CancelRequest(_Shape):
+    """Path of ``DELETE /v1/messages/<id>`` of the agent."""
+
+    id: MessageId
+
+
+class MessageEnded(_Shape):
+    """Answer of ``DELETE /v1/messages/<id>`` of the agent: how the message ended, which is recorded."""
+
+    id: str
+    outcome: MessageOutcome
+    reason: str | None = None
+
+
+class ConversationQuery(_Shape):
+    """Query of ``GET /v1/conversation`` of the agent."""
+
+    before: MessageId | None = None
+    """The oldest message that is known already."""
+    limit: int = Field(default=50, ge=1, le=200)
+
+
+class AgentConversation(BaseModel):
+    """Answer of the agent's ``GET /v1/conversation``: the newest messages before ``before``, oldest first."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
+
+    messages: tuple[AgentConversationEntry, ...]
+    more: bool
+    """Whether there are older ones."""
+
+
+class AgentConversationEntry(BaseModel):
+    """One message and its reply; ``outcome`` is None while it runs."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
+
+    id: str
+    message: str
+    reply: str
+    outcome: MessageOutcome | None = None
+    reason: str | None = None
+    at: datetime
+    cut: bool = False
+    """Whether one of the texts is longer than a page has room for, and ends early."""
 
 
 class MessageDelta(_Shape):

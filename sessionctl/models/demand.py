@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sessionctl.models.basics import Owner
+    from sessionctl.models.events import MessageOutcome
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,10 @@ class Enqueued:
 
     outcome: EnqueueOutcome
     woken: Woken
+    event_id: str = ""
+    """Of its ``message-queued`` event: everything that happens to the message comes after it."""
+    ended: MessageOutcome | None = None
+    """A message that is known, and had this outcome already."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +112,7 @@ class WaitingMessage:
 
     message_id: str
     message: str
+    running: bool = False
 
 
 @dataclass(frozen=True)

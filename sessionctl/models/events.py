@@ -50,6 +50,12 @@ class EventKind(StrEnum):
     """Redis was lost or restarted, and its demand has been given back."""
     TOKENS_REVOKED = "tokens-revoked"
     MESSAGE_QUEUED = "message-queued"
+    MESSAGE_STARTED = "message-started"
+    """It has been sent to the agent."""
+    MESSAGE_DELTA = "message-delta"
+    """The next piece of its reply."""
+    MESSAGE_CANCELLING = "message-cancelling"
+    """Somebody wishes to cancel it while it runs."""
     MESSAGE_ENDED = "message-ended"
     """A chat has its outcome."""
 
@@ -83,6 +89,14 @@ class StoredEvent:
     detail: str = ""
     message_id: str = ""
     outcome: MessageOutcome | None = None
+    text: str = ""
+    """A user's or an agent's own words: of a message that was queued, or a piece of its reply."""
+    attempt: int = 0
+    """Of a piece of a reply: those of a later attempt replace those of earlier ones."""
+    seq: int = 0
+    """The last line of the agent's answer that is in this piece."""
+    first_seq: int = 0
+    """The first one: one more than ``seq`` of the piece before, unless pieces are missing."""
 
     @property
     def milliseconds(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sessionctl.ports.chat import Agents, DispatchStore
 from sessionctl.ports.cluster import Cluster, ClusterView
 from sessionctl.ports.store import (
     AccessStore,
@@ -18,10 +19,12 @@ from sessionctl.ports.world import ActivityProbe, Clock, Helm, KeySource, KeyVau
 __all__ = [
     "AccessStore",
     "ActivityProbe",
+    "Agents",
     "Clock",
     "Cluster",
     "ClusterView",
     "DemandStore",
+    "DispatchStore",
     "EventStore",
     "GateStore",
     "Helm",

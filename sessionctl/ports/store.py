@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from sessionctl.ports.chat import DispatchStore
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import timedelta
@@ -38,8 +40,15 @@ class DemandStore(Protocol):
         """As wake, for activity ``age`` ago; only for a session whose Deployment is seen at 1."""
         ...
 
-    async def enqueue(self, session_id: SessionId, message_id: str, message: str, max_waiting: int) -> Enqueued:
-        """Wake, append the message once per message id, and its event with it."""
+    async def enqueue(
+        self, session_id: SessionId, message_id: str, message: str, max_waiting: int, hold: timedelta
+    ) -> Enqueued:
+        """Wake, append the message once per message id, and its event, which has its text, with it.
+
+        It is full with ``max_waiting`` messages, and with as many times 40 KiB, though one may always wait. A message
+        that finds the list empty is held for ``hold``: see ``NextMessage.hold_until``. The id of a message is
+        remembered for the lifetime of an idempotency key after its end.
+        """
         ...
 
     async def release(self, session_id: SessionId, release_after: timedelta, *, force: bool) -> ReleaseOutcome:
@@ -175,6 +184,10 @@ class EventStore(Protocol):
 class MessageStore(Protocol):
     """Chats that wait in the demand list; all raise StoreError."""
 
+    async def has_message(self, session_id: SessionId, message_id: str) -> bool:
+        """Whether a message waits or runs; raises StoreError."""
+        ...
+
     async def list_waiting(self, session_id: SessionId) -> Sequence[WaitingMessage]:
         """Return the chats in the demand list, in order."""
         ...
@@ -240,5 +253,7 @@ class QuotaStore(Protocol):
         ...
 
 
-class Store(DemandStore, RecordStore, GateStore, EventStore, MessageStore, AccessStore, QuotaStore, Protocol):
+class Store(
+    DemandStore, RecordStore, GateStore, EventStore, MessageStore, DispatchStore, AccessStore, QuotaStore, Protocol
+):
     """All of Redis."""
