@@ -101,6 +101,9 @@ class Person:
         # A wake that was answered has taken effect if it is awake now, or was at any moment since.
         since = self.notes.promised[self.uuid][-1].sent if replicas else began
         while replicas not in track.during(since, time.monotonic()):
+            if replicas and self.truth.was_blind(since, self.idle):
+                # It may have been awake for all its time, and nobody saw it.
+                break
             await self._look()
             await asyncio.sleep(PAUSE_SECONDS)
         self.notes.waits[name].append(time.monotonic() - began)

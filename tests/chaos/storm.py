@@ -66,6 +66,9 @@ class Storm:
             try:
                 await asyncio.to_thread(self.cluster.start_component, victim)
             except ClusterError:
+                # One that was not ready in time, because what it needs is away, runs all the same.
+                if await asyncio.to_thread(self.cluster.pid, victim) is not None:
+                    return
                 await asyncio.sleep(PAUSE_SECONDS)
             else:
                 return

@@ -80,3 +80,11 @@ def test_a_status_may_know_more_than_a_watch_that_is_cut() -> None:
 
 def test_a_value_it_never_had_is_a_lie() -> None:
     assert lies(_truth((0, 0)), _answered(1, 50))
+
+
+def test_what_was_not_seen_for_a_whole_timeout_may_have_happened() -> None:
+    truth = _truth((0, 0))
+    truth.blind += [(1, 8), (10, 12)]
+
+    assert truth.was_blind(7, IDLE)
+    assert not truth.was_blind(9, IDLE)

@@ -65,6 +65,10 @@ class Truth:
         unseen = any(since <= end and start <= until for since, until in gaps)
         return {0, 1} if unseen else self.of(uuid).during(start, end)
 
+    def was_blind(self, since: float, seconds: float) -> bool:
+        """Whether the watch was interrupted for so long, at a stretch that ended after a moment."""
+        return any(end >= since and end - start >= seconds for start, end in self.blind)
+
     def blind_since(self, moment: float) -> float:
         """Return when what was seen at ``moment`` may have happened at the earliest."""
         return min([start for start, end in self.blind if start <= moment <= end], default=moment) - DELAY_SECONDS
