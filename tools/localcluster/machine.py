@@ -25,6 +25,8 @@ _MOUNTS: Final = Path("/proc/self/mounts")
 _PROGRAMS: Final = {"ip": "iproute2", "mount": "mount", "nft": "nftables"}
 _HIERARCHIES: Final = ("cpu", "cpuset", "memory", "pids")
 _CAP_SYS_ADMIN: Final = 21
+# All pods together count as one process beside those of the machine, unless they are given more: 1024 is one's share.
+_SHARES: Final = str(16 * 1024)
 # A group is busy until the last process in it is reaped, which a loaded machine takes its time for.
 _PATIENCE_SECONDS: Final = 60.0
 _POLL_SECONDS: Final = 0.02
@@ -82,6 +84,8 @@ def claim() -> int:
         if hierarchy.name == "cpuset":
             for name in ("cpuset.cpus", "cpuset.mems"):
                 (group / name).write_text((hierarchy / name).read_text())
+        if hierarchy.name == "cpu":
+            (group / "cpu.shares").write_text(_SHARES)
     return lock
 
 
