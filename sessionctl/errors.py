@@ -146,7 +146,7 @@ class RateLimitedError(SessionctlError):
 
 
 class QueueFullError(RateLimitedError):
-    """As many messages wait for the session as may wait."""
+    """As many messages wait for the session as may wait, or as many bytes."""
 
     code: ClassVar[str] = "queue_full"
 

@@ -294,7 +294,7 @@ class AgentActivity(BaseModel):
 
     message_running: bool = False
     hold: float | None = None
-    """How long the present ``hold`` has lasted."""
+    """How long the last ``hold`` that began has lasted: a forgotten one takes no limit away from a new one."""
     editor_input: float | None = None
     """How long ago somebody typed."""
     editor_connected: float | None = None

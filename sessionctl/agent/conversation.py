@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sessionctl.agent.clock import now
 from sessionctl.agent.files import last_lines, open_to_append, parse_line, storage_errors, sync_folder, write_all
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from sessionctl.agent.records import Recorded
     from sessionctl.models import JsonObject
+
+MAX_CONTEXT_TURNS: Final = 200
 
 
 class Conversation:
@@ -68,6 +70,22 @@ class Conversation:
             return take_page(turns if before is None else islice(turns, 1, None), limit)
         finally:
             os.close(descriptor)
+
+    @storage_errors()
+    def read_context(self, characters: int) -> list[Turn]:
+        """Return the last turns with a reply, as many as that many characters hold, oldest first."""
+        turns: list[Turn] = []
+        descriptor = os.open(self._file, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            for turn in islice(read_turns(descriptor), MAX_CONTEXT_TURNS):
+                characters -= len(turn.message) + len(turn.reply)
+                if characters < 0:
+                    break
+                if turn.reply:
+                    turns.append(turn)
+        finally:
+            os.close(descriptor)
+        return turns[::-1]
 
 
 def _with(running: Recorded | None, turns: Iterator[Turn]) -> Iterator[Turn]:

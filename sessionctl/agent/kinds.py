@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Protocol
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator
 
     from sessionctl.agent.records import Start
+
+
+class KindName(StrEnum):
+    """What can answer."""
+
+    ECHO = "echo"
+    COMMAND = "command"
+    OPENAI = "openai"
 
 
 class Kind(Protocol):
@@ -16,6 +25,10 @@ class Kind(Protocol):
     @property
     def repeatable(self) -> bool:
         """Whether a message that was cut off midway may be run again."""
+        ...
+
+    def warm_up(self) -> None:
+        """Do once what is slow the first time; called in a thread once the agent is ready."""
         ...
 
     def reply(self, asked: Start) -> AsyncGenerator[str, None]:
@@ -35,9 +48,9 @@ class Echo:
 
     repeatable = True
 
+    def warm_up(self) -> None:
+        """Nothing is slow the first time."""
+
     async def reply(self, asked: Start) -> AsyncGenerator[str, None]:
         """Yield the message."""
         yield asked.message
-
-
-KINDS: Final[dict[str, Callable[[], Kind]]] = {"echo": Echo}

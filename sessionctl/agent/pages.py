@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from sessionctl.agent.files import parse_line, read_span, spans_from_the_end
+from sessionctl.agent.lines import encode
 from sessionctl.errors import NotFoundError
 from sessionctl.models import MessageOutcome
 
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 
     from sessionctl.models import JsonObject
 
-MAX_PAGE_CHARACTERS: Final = 1024 * 1024
+MAX_PAGE_BYTES: Final = 1024 * 1024
+"""Of JSON, if there is more than one message; one alone, all control characters, has up to three times as many."""
 MAX_TEXT_CHARACTERS: Final = 256 * 1024
 MAX_LINE_BYTES: Final = 64 * 1024 * 1024
 """Six bytes for each character of the longest reply; the user can write here, and may write longer lines."""
@@ -64,10 +66,10 @@ def read_turns(descriptor: int, before: str | None = None) -> Iterator[Turn]:
 def take_page(turns: Iterable[Turn], limit: int) -> Page:
     """Return the first of these turns as a page of bounded size, the oldest first."""
     taken: list[Turn] = []
-    left = MAX_PAGE_CHARACTERS
+    left = MAX_PAGE_BYTES
     for whole in turns:
         turn = _shorten(whole)
-        left -= len(turn.message) + len(turn.reply)
+        left -= len(encode({"message": turn.message, "reply": turn.reply}))
         if len(taken) == limit or (taken and left < 0):
             return Page(tuple(reversed(taken)), more=True)
         taken.append(turn)
@@ -89,12 +91,20 @@ def _turn(asked: JsonObject, replied: JsonObject) -> Turn | None:
     match asked, replied:
         case {"id": str(name), "text": str(message), "at": str(at)}, {"text": str(reply), "outcome": str(outcome)}:
             reason = replied.get("reason")
-            if outcome in set(MessageOutcome) and _is_time(at):
-                text = None if reason is None else str(reason)
+            text = None if reason is None else str(reason)
+            if outcome in set(MessageOutcome) and _is_time(at) and _is_text(f"{name}{message}{reply}{text}"):
                 return Turn(name, message, reply, MessageOutcome(outcome), text, at)
         case _:
             pass
     return None
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_time(text: str) -> bool:

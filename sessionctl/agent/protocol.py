@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from sessionctl.agent.activity import Ages
 from sessionctl.errors import InvalidRequestError
 from sessionctl.wire import (
     AgentActivity,
@@ -81,9 +82,9 @@ def conversation(page: Page) -> str:
     return AgentConversation(messages=tuple(entries), more=page.more).model_dump_json()
 
 
-def activity(*, message_running: bool) -> str:
+def activity(*, message_running: bool, ages: Ages) -> str:
     """Return the answer about what goes on."""
-    return AgentActivity(message_running=message_running).model_dump_json()
+    return AgentActivity(message_running=message_running, **asdict(ages)).model_dump_json()
 
 
 def problem(status: HTTPStatus, code: str, detail: str, error: Exception | None = None) -> str:
@@ -96,7 +97,7 @@ def warm_up() -> None:
     """Do once what is slow the first time."""
     parse_message(b'{"id":"x","message":"x","user_id":"x"}')
     parse_resume({})
-    activity(message_running=False)
+    activity(message_running=False, ages=Ages())
 
 
 def _parse(read: Callable[[], Shape]) -> Shape:

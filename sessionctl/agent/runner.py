@@ -43,7 +43,7 @@ class Runner:
     def __init__(self, journal: Journal, conversation: Conversation, kind: Kind, boot_id: str) -> None:
         self._journal = journal
         self._conversation = conversation
-        self._kind = kind
+        self.kind = kind
         self._boot_id = boot_id
         self._running: Running | None = None
         self._stopped = False
@@ -122,7 +122,7 @@ class Runner:
         begun = seen.begun or seen.attempt > 1 or seen.from_seq > 1
         if request.id in self._cancelled_early:
             outcome, reason = MessageOutcome.CANCELLED, CANCELLED
-        elif begun and after_a_cut(repeatable=self._kind.repeatable) is AfterCut.INTERRUPT:
+        elif begun and after_a_cut(repeatable=self.kind.repeatable) is AfterCut.INTERRUPT:
             outcome, reason = MessageOutcome.INTERRUPTED, LOST
         else:
             return join(await self._begin(request, attempt=seen.attempt + 1 if begun else 1), seen)
@@ -154,7 +154,7 @@ class Runner:
         return None
 
     async def _begin(self, request: MessageRequest, *, attempt: int) -> Running:
-        start = Start.of(request, attempt=attempt, boot_id=self._boot_id, repeatable=self._kind.repeatable)
+        start = Start.of(request, attempt=attempt, boot_id=self._boot_id, repeatable=self.kind.repeatable)
         await asyncio.to_thread(self._settle_all)
         message = await asyncio.to_thread(self._journal.begin, start)
         progress, cut = Progress(message.size), Cut()
@@ -167,7 +167,7 @@ class Runner:
         """Write the reply as it comes and return why it failed, if it did; raises UnavailableError."""
         left = MAX_REPLY_CHARACTERS
         try:
-            async with aclosing(self._kind.reply(message.start)) as pieces:
+            async with aclosing(self.kind.reply(message.start)) as pieces:
                 async for piece in pieces:
                     # What has no room is still read: whatever writes it is to end by itself.
                     kept = piece if len(piece) <= left else piece[:left] + TOO_LONG * (left > 0)

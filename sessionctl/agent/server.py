@@ -14,8 +14,10 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from sessionctl.agent import activity
 from sessionctl.errors import (
     ConflictError,
+    ForbiddenError,
     InvalidRequestError,
     NotFoundError,
     SessionctlError,
@@ -27,12 +29,14 @@ from sessionctl.errors import (
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+    from sessionctl.agent.activity import Activity
     from sessionctl.agent.runner import Runner
 
 STATUSES: Final[dict[type[SessionctlError], HTTPStatus]] = {
     TooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     InvalidRequestError: HTTPStatus.UNPROCESSABLE_ENTITY,
     UnauthenticatedError: HTTPStatus.UNAUTHORIZED,
+    ForbiddenError: HTTPStatus.FORBIDDEN,
     NotFoundError: HTTPStatus.NOT_FOUND,
     ConflictError: HTTPStatus.CONFLICT,
     UnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
@@ -60,6 +64,7 @@ class Agent:
 
     token: str
     runner: Runner
+    work: Activity
     phase: Phase = Phase.STARTING
 
     async def healthz(self, _request: Request) -> Response:
@@ -73,7 +78,8 @@ class Agent:
         self._require_workspace()
         from sessionctl.agent import protocol
 
-        return Response(protocol.activity(message_running=self.runner.is_running), media_type="application/json")
+        answer = protocol.activity(message_running=self.runner.is_running, ages=self.work.ages())
+        return Response(answer, media_type="application/json")
 
     async def messages(self, request: Request) -> Response:
         """Stream the answer to a message."""
@@ -132,6 +138,7 @@ def build_app(agent: Agent) -> Starlette:
             Route("/v1/messages", agent.messages, methods=["POST"]),
             Route("/v1/messages/{id}", agent.cancel, methods=["DELETE"]),
             Route("/v1/conversation", agent.conversation, methods=["GET"]),
+            *activity.routes(agent.work),
         ],
         exception_handlers={
             SessionctlError: _on_error,

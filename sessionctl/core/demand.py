@@ -116,7 +116,7 @@ class DemandService:
             session_id, lambda: self._store.enqueue(session_id, message_id, message, max_waiting, self._hold)
         )
         if done.outcome is EnqueueOutcome.FULL:
-            msg = f"{max_waiting} messages wait for session {session_id} already"
+            msg = f"as many messages as may wait for session {session_id} wait already"
             raise QueueFullError(msg, retry_after=FULL_RETRY_SECONDS)
         if done.ended is not None:
             # A repetition of long ago wakes nobody.

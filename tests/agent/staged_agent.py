@@ -2,7 +2,8 @@
 
 `python -m tests.agent.staged_agent KIND GATES [OPTION...]`
 
-KIND says what answers; GATES is a folder where each reply that begins leaves a mark and files let it go on.
+KIND says what answers, `configured` leaves it to the settings; GATES is a folder where each reply that begins leaves a
+mark and files let it go on.
 Options: `before|after:CLASS.METHOD:NTH` kills the process there, `patience=SECONDS` shortens the wait at SIGTERM,
 `quiet=SECONDS` the time between two signs of life,
 `largest-file=BYTES` makes the volume refuse more, `trace` writes to GATES/trace what is made durable, run and told,
@@ -45,6 +46,9 @@ class _Marked:
     def __init__(self, gates: Path, *, repeatable: bool) -> None:
         self.gates = gates
         self.repeatable = repeatable
+
+    def warm_up(self) -> None:
+        pass
 
     def mark(self) -> None:
         _append(self.gates / "runs", "x")
@@ -164,7 +168,7 @@ def main(kind: str, gates: str, *options: str) -> None:
         else:
             when, step, nth = option.split(":")
             _die_at(when, step, int(nth))
-    serve.run(load_settings(os.environ), KINDS[kind](Path(gates)))
+    serve.run(load_settings(os.environ), None if kind == "configured" else KINDS[kind](Path(gates)))
 
 
 if __name__ == "__main__":

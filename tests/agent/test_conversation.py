@@ -163,7 +163,7 @@ def test_a_page_is_bounded_and_says_what_it_left_out(tmp_path: Path) -> None:
     assert found.more
     assert 1 < len(found.turns) < 10
     assert {(len(turn.reply), turn.cut) for turn in found.turns} == {(pages.MAX_TEXT_CHARACTERS, True)}
-    assert sum(len(turn.reply) for turn in found.turns) <= pages.MAX_PAGE_CHARACTERS
+    assert sum(len(turn.reply) for turn in found.turns) <= pages.MAX_PAGE_BYTES
 
 
 @given(

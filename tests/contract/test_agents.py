@@ -365,7 +365,7 @@ async def test_nobody_there(tenant: Tenant) -> None:
 async def test_signs_of_life_keep_a_silent_answer(tenant: Tenant) -> None:
     async def does(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(CHUNKED)
-        for _ in range(10):
+        for _sign in range(10):
             await asyncio.sleep(SHORT.total_seconds() / 5)
             writer.write(b"1\r\n\n\r\n")
         writer.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(last(1)), last(1).encode()))
@@ -412,7 +412,7 @@ async def test_each_lines_end_is_charged_and_a_pause_stops_the_reading(tenant: T
         return still
 
     async with tenant.agents(pause=3600).send(asks()) as lines:
-        reading = asyncio.create_task(anext(aiter(lines)))
+        reading = asyncio.ensure_future(anext(lines))
         await until(stands_still, "nobody takes any more")
         assert not reading.done()
         assert 8192 < tenant.charged < 40_000  # one reading, and its lines
@@ -432,7 +432,7 @@ async def test_everybody_else_has_a_turn_while_crumbs_are_read(tenant: Tenant) -
 
     tenant.does = repeats(CHUNKED, b"1\r\n\n\r\n" * 1000)
     async with tenant.agents().send(asks()) as lines:
-        reading = asyncio.create_task(anext(aiter(lines)))
+        reading = asyncio.ensure_future(anext(lines))
         await until(lambda: tenant.charged > (1 + adapter.PIECE_COST) * 5000, "thousands of signs of life are read")
         before, charged = turns, tenant.charged
         running = asyncio.create_task(others())

@@ -11,7 +11,7 @@ import pytest
 from sessionctl.adapters.store import keys
 from sessionctl.core.identity import new_session_id
 from sessionctl.errors import ConflictError, NotFoundError
-from sessionctl.models import EnqueueOutcome, Queue, ReleaseOutcome, Woken
+from sessionctl.models import EnqueueOutcome, MessageOutcome, Queue, ReleaseOutcome, Woken
 from tests.support.sessions import HOLD, make_workspace
 
 if TYPE_CHECKING:
@@ -193,6 +193,23 @@ class TestEnqueue:
 
         assert [answer.outcome for answer in answers] == ["added", "added", "full", "known"]
         assert texts(table, session_id) == ["awake", "m1", "m2"]
+
+    async def test_long_messages_fill_it_sooner(self, store: RedisStore, table: Table) -> None:
+        """All that waits has to fit into Redis, together with that of all other sessions."""
+        session_id, long = await known(store), "x" * 150_000
+        answers = [await store.enqueue(session_id, f"m{number}", long, 10, HOLD) for number in range(4)]
+        await store.cancel_message(session_id, "m1")
+        again = await store.enqueue(session_id, "m4", long, 10, HOLD)
+        fence = await store.take_dispatch(session_id, "a", timedelta(minutes=1))
+        assert fence is not None
+        await store.finish_message(fence, "m0", MessageOutcome.DONE, "")
+        await store.settle_waiting(session_id, MessageOutcome.FAILED, "")
+
+        assert [answer.outcome for answer in answers] == ["added", "added", "full", "full"]
+        assert again.outcome == "added"
+        assert table.field(session_id, "chat_bytes") is None
+        first = await store.enqueue(session_id, "m5", long * 4, 10, HOLD)
+        assert first.outcome == "added"
 
     async def test_demand_from_outside_does_not_fill_the_queue(self, store: RedisStore, table: Table) -> None:
         session_id = await known(store)

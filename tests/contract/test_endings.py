@@ -92,6 +92,22 @@ class TestSettledWhileItRuns:
 
         assert {message_id for message_id, _, _ in await outcomes(store, session_id)} == {"m0", "m1"}
 
+    @pytest.mark.parametrize("state", ["queued", "5", "[]", "{"])
+    async def test_one_whose_state_is_spoilt_ends_all_the_same(
+        self, store: RedisStore, table: Table, state: str
+    ) -> None:
+        fence = await take(store, await with_chats(store, 2))
+        for message_id in ("m0", "m1"):
+            table.admin.hset(keys.record(fence.session_id), f"message:{message_id}", state)
+
+        found = await store.get_next(fence)
+        assert found is not None
+        await store.start_message(fence, "m0", POD)
+        await store.finish_message(fence, "m0", DONE, "")
+        await store.settle_waiting(fence.session_id, FAILED, "")
+
+        assert await outcomes(store, fence.session_id) == [("m0", DONE, ""), ("m1", FAILED, "")]
+
 
 class TestCancel:
     async def test_one_that_waits_ends_and_the_others_stay(self, store: RedisStore, table: Table) -> None:

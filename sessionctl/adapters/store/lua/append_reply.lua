@@ -2,10 +2,11 @@
 -- 'lost'.
 local stream = stream_of(KEYS[2], KEYS[3], KEYS[1], KEYS[4])
 local token, id, attempt, first, last, text = unpack(ARGV, 5)
-if not holds(KEYS[1], token) then
+local held, state = holds(KEYS[1], token, id)
+if not held then
   return 'lost'
 end
-local chat = read_chat(KEYS[1], id)
+local chat = decode_chat(state)
 if not chat then
   return 'ended'
 end

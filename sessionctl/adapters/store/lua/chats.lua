@@ -1,16 +1,19 @@
 -- Shared by the scripts that change chats; after the caps, the arguments are the prefix of ended:<uuid>:<id> and its
 -- lifetime in ms.
 -- A chat that waits or runs is an element of the list, and the field message:<id> of the record: its `event` (the id of
--- message-queued), when it was queued `at`, when the list was `filled` and until when that is a reason to `hold` it, and,
+-- message-queued), when it was queued `at`, the `size` of the element, when the list was `filled` and until when that is a reason to `hold` it, and,
 -- once it was sent, the `pod`, and the `attempt` and `seq` of the last line of the reply. No more than one was sent: the
 -- first of the list. After its end there is only ended:<uuid>:<id>, so that records do not grow.
-local function read_chat(record, id)
-  local text = redis.call('HGET', record, 'message:' .. id)
+local function decode_chat(text)
   if not text then
     return nil
   end
   local ok, chat = pcall(cjson.decode, text)
-  return ok and type(chat) == 'table' and chat or { event = '', at = 0 }
+  return ok and type(chat) == 'table' and type(chat.event) == 'string' and chat or { event = '', at = 0 }
+end
+
+local function read_chat(record, id)
+  return decode_chat(redis.call('HGET', record, 'message:' .. id))
 end
 
 local function write_chat(record, id, chat)
@@ -60,6 +63,7 @@ local function end_chat(stream, queue, id, chat, outcome, reason)
     redis.call('RPUSH', queue, 'awake')
   end
   redis.call('HINCRBY', stream.record, 'chats', -1)
+  redis.call('HINCRBY', stream.record, 'chat_bytes', 0 - (chat.size or 0))
   if redis.call('HGET', stream.record, 'cancelling') == id then
     redis.call('HDEL', stream.record, 'cancelling')
   end
@@ -87,7 +91,7 @@ local function settle(stream, queue, pending, uuid, outcome, reason)
       table.insert(settled, id)
     end
   end
-  redis.call('HDEL', stream.record, 'chats')
+  redis.call('HDEL', stream.record, 'chats', 'chat_bytes')
   redis.call('SREM', pending, uuid)
   return settled
 end

@@ -120,27 +120,28 @@ local function keep_newest(stream, limits, length, bytes)
   return length, bytes
 end
 
--- A stream lives as long as its session's record, then as long as its tombstone.
+-- A stream lives as long as its session's record (who writes that takes an end of the stream away, who deletes it sets
+-- one), then as long as its tombstone.
 local function set_lifetime(stream)
+  if redis.call('EXISTS', stream.record) == 1 then
+    return
+  end
   local buried = redis.call('PTTL', stream.tombstone)
   for _, key in ipairs({ stream.events, stream.marks }) do
-    if buried > 0 then
-      redis.call('PEXPIRE', key, buried)
-    elseif redis.call('EXISTS', stream.record) == 1 then
-      redis.call('PERSIST', key)
-    else
-      redis.call('PEXPIRE', key, UNKNOWN_MS)
-    end
+    redis.call('PEXPIRE', key, buried > 0 and buried or UNKNOWN_MS)
   end
 end
 
 -- fields: names and values in turn. Returns the id. Never fails: what else is done in the same step is worth more.
 local function append(stream, fields)
-  local kind = redis.call('TYPE', stream.events)['ok']
-  if kind ~= 'stream' and kind ~= 'none' then
+  local length = redis.pcall('XLEN', stream.events)
+  if type(length) == 'table' then
+    -- Somebody put something else in its place.
     redis.call('DEL', stream.events)
+    length = 0
   end
-  local length, bytes = count_bytes(stream, redis.call('XLEN', stream.events))
+  local bytes
+  length, bytes = count_bytes(stream, length)
   local id = redis.call('XADD', stream.events, '*', unpack(fields))
   length, bytes = length + 1, bytes + size_of(fields)
   if length > stream.max_length or bytes > stream.max_bytes / SHARE then

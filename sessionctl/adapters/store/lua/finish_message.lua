@@ -2,10 +2,11 @@
 -- 'ok', 'ended' or 'lost'.
 local record = KEYS[1]
 local token, id, outcome, reason = unpack(ARGV, 7)
-if not holds(record, token) then
+local held, state = holds(record, token, id)
+if not held then
   return 'lost'
 end
-local chat = read_chat(record, id)
+local chat = decode_chat(state)
 if not chat then
   return 'ended'
 end
