@@ -161,5 +161,8 @@ def _listen(settings: AgentSettings) -> socket.socket:
     except OSError as error:
         where = f"SESSIONCTL_AGENT_HOST, SESSIONCTL_AGENT_PORT: {settings.host or 'all addresses'}, {settings.port}"
         raise ConfigurationError(f"{where}: {error.strerror}") from error
+    # Every connection inherits it. asyncio does it only for sockets that it made; without it what follows the head of
+    # an answer waits for its acknowledgement, 40 ms.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     _logger.info("listening on port %d", listener.getsockname()[1])
     return listener
