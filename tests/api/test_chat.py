@@ -268,7 +268,10 @@ async def test_an_outcome_is_told_when_its_events_are_kept_no_longer(
     heard = events_of(api, mine, message_id, **{"Last-Event-ID": "5-3"})
     await asyncio.wait_for(heard.run(), 60)
     (end,) = heard.events
-    assert (end["event"], end["outcome"], end["id"]) == ("message-ended", "failed", "5-4")
+    assert (end["event"], end["outcome"]) == ("message-ended", "failed")
+    # It comes after whatever the listener has seen; what else happens meanwhile may be later still.
+    milliseconds, number = map(int, end["id"].split("-"))
+    assert (milliseconds, number) > (5, 3)
     waited = await api.post(f"/session/{mine}/chat", json={"message": "x"}, params={"wait": 1}, headers=again)
     assert waited.json()["status"] == "failed"
     assert waited.json()["partial"] is True
