@@ -92,7 +92,7 @@ def _ask(ctx: typer.Context, work: Callable[[Backend], Awaitable[tuple[ChatReply
     from sessionctl.cli.run import ask
 
     try:
-        return ask(ctx, work, lasting=True)
+        return ask(ctx, work)
     except KeyboardInterrupt:
         print("left; the message goes on by itself if it was stored", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
@@ -139,9 +139,13 @@ def _send(ctx: typer.Context, session_id: SessionId, text: str, key: str | None,
 
 
 def _exchange(ctx: typer.Context, backend: Backend, session_id: SessionId, output: Output) -> Exchange:
+    import gc
+
     from sessionctl.cli.exchange import Exchange, writer
     from sessionctl.cli.run import progress_of
 
+    # A conversation may last, though it holds little: other commands do without.
+    gc.enable()
     show = writer() if output is Output.TABLE else _nothing
     return Exchange(backend, session_id, show=show, note=_note, progress=progress_of(ctx))
 
@@ -177,7 +181,7 @@ def _converse(ctx: typer.Context, session_id: SessionId, patience: timedelta | N
             except KeyboardInterrupt:
                 _note("left; the message goes on by itself if it was stored")
 
-    ask(ctx, work, lasting=True)
+    ask(ctx, work)
 
 
 def _prompt() -> str | None:

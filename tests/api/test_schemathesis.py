@@ -42,7 +42,7 @@ CHECKS: Final = [
 ]
 FEW: Final = 300
 CALLS: Final = int(os.environ.get("SESSIONCTL_FUZZ", FEW))
-OPERATIONS: Final = 16
+OPERATIONS: Final = 17
 UNLIMITED = {f"SESSIONCTL_API__{name}": "1000000" for name in ("KEY_RATE", "KEY_BURST", "USER_RATE", "USER_BURST")}
 
 

@@ -29,7 +29,8 @@ async def talk(options: DirectOptions, mine: SessionId, agents: Agents) -> Async
     async with open_factory(options) as factory:
         (agents.workspace.parent / "token").write_text(await token_of(factory, mine))
         agent = agents.start().ready()
-        async with open_api(with_agent(factory, lambda: agent.port)) as api:
+        port = agent.port
+        async with open_api(with_agent(factory, lambda: port)) as api:
             await api.services.demand.sleep(mine, force=True)
             dispatcher = await api.factory.create_dispatcher()
             try:

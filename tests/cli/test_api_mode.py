@@ -97,7 +97,7 @@ def test_a_key_or_url_that_cannot_be_used_is_said_before_anybody_is_asked(
 
 
 @pytest.mark.parametrize(
-    "command", ["wake", "status", "sleep", "delete", "restore", "why", "events", "messages", "access"]
+    "command", ["wake", "status", "sleep", "delete", "restore", "why", "events", "chat", "messages", "access"]
 )
 def test_what_is_not_a_session_id_is_refused_before_the_api_is_asked(offline: Cli, command: str) -> None:
     assert_refused(offline.run(command, "../create"), BAD_INPUT, "is not a session id", "see: sessionctl list")

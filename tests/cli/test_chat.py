@@ -16,19 +16,23 @@ import pytest
 from sessionctl.core.identity import new_session_id
 from sessionctl.models import MessageOutcome, SessionId
 from tests.cli.test_bad_input import BAD_INPUT, CONFLICT, NOT_FOUND, TOO_LATE, assert_refused
+from tests.support.census import Census
 from tests.support.delivering import Deliverer, delivering
 from tests.support.served_api import ServedApi
 from tests.support.sessionctl_cli import Cli, Done, Running
 from tests.support.steps import Steps
 from tests.support.waiting import until
+from tools.localcluster import LocalCluster
 
 FAILED, INTERRUPTED, CANCELLED, STOPPED = 1, 8, 9, 130
 
 
-@pytest.fixture
-async def uuid(steps: Steps) -> SessionId:
-    """A session."""
-    return await steps.create("talker")
+@pytest.fixture(scope="module")
+def uuid(platform: LocalCluster, cli: Cli) -> Iterator[SessionId]:
+    """A session of all tests here; what one has said the next ones do not look at."""
+    made = SessionId(cli.json("create", "--user", "talker")["uuid"])
+    yield made
+    Census(platform).wipe([made])
 
 
 @pytest.fixture
@@ -126,12 +130,8 @@ async def test_the_message_is_read_from_standard_input(cli: Cli, uuid: SessionId
     ids=lambda value: value if isinstance(value, str) else None,
 )
 def test_what_cannot_be_sent_is_bad_input(
-    cli: Cli, argv: list[str], given: bytes | None, cause: str, steps: Steps
+    cli: Cli, argv: list[str], given: bytes | None, cause: str, uuid: SessionId
 ) -> None:
-    uuid = "3f0c7f0e-5a52-4b8e-9a9b-0a8f0a2d6c11"
-    if given is not None and len(given) > 1000:
-        uuid = cli.json("create", "--user", "wordy")["uuid"]
-        steps.made.append(SessionId(uuid))
     done = cli.run(*(word.format(uuid=uuid) for word in argv), given=given)
     assert_refused(done, BAD_INPUT, cause)
 
@@ -235,20 +235,18 @@ async def test_the_conversation_is_shown_newest_last(
         await store(steps, uuid, f"question {number}")
         await deliverer.answer(f"answer {number}")
     await steps.factory.demand.sleep(uuid)
-    shown = (await run(either, "messages", uuid, "-o", "json")).json
-    assert [(each["message"], each["status"], each["reply"]) for each in shown["messages"]] == [
+    newest = (await run(either, "messages", uuid, "-n", "3", "-o", "json")).json
+    assert [(each["message"], each["status"], each["reply"]) for each in newest["messages"]] == [
         (f"question {number}", "done", f"answer {number}") for number in range(3)
     ]
-    assert (shown["partial"], shown["cursor"]) == (True, None)
-    last = (await run(either, "messages", uuid, "-n", "1", "-o", "json")).json
-    assert [each["message"] for each in last["messages"]] == ["question 2"]
-    assert last["cursor"] == last["messages"][0]["message_id"]
-    rest = (await run(either, "messages", uuid, "--before", last["cursor"], "-o", "json")).json
-    assert [each["message"] for each in rest["messages"]] == ["question 0", "question 1"]
-    table = await run(Cli(either.environment, before=()), "messages", uuid)
+    assert newest["partial"] is True
+    last = newest["messages"][-1]["message_id"]
+    before = (await run(either, "messages", uuid, "-n", "2", "--before", last, "-o", "json")).json
+    assert [each["message"] for each in before["messages"]] == ["question 0", "question 1"]
+    table = await run(Cli(either.environment, before=()), "messages", "-n", "3", uuid)
     assert [line.split()[0] for line in table.stdout.splitlines()] == [
         "ID",
-        *(each["message_id"] for each in shown["messages"]),
+        *(each["message_id"] for each in newest["messages"]),
     ]
     assert table.stderr == "only what Redis holds is shown: the workspace sleeps, or does not answer\n"
 
@@ -258,11 +256,12 @@ async def test_events_show_what_was_said(cli: Cli, uuid: SessionId, deliverer: D
     await deliverer.answer("ans\x1b]0;wer")
     lines = (await run(cli, "events", uuid)).stdout.splitlines()
     about = [line.split("Z  ", 1)[1].split(maxsplit=1) for line in lines if "message-" in line]
-    assert [kind for kind, _ in about] == ["message-queued", "message-started", "message-delta", "message-ended"]
-    assert about[0][1].endswith("question ?[31m")
+    newest = ["message-queued", "message-started", "message-delta", "message-ended"]
+    assert [kind for kind, _ in about[-4:]] == newest
+    assert about[-4][1].endswith("question ?[31m")
     assert "\x1b" not in "".join(lines)
     found = [json.loads(line) for line in (await run(cli, "events", "-o", "json", uuid)).stdout.splitlines()]
-    assert [event["text"] for event in found if event["text"]] == ["question\n\x1b[31m", "ans\x1b]0;wer"]
+    assert [event["text"] for event in found if event["text"]][-2:] == ["question\n\x1b[31m", "ans\x1b]0;wer"]
 
 
 class Terminal:
@@ -340,9 +339,8 @@ async def test_completion_offers_what_can_be_cancelled(
     assert done.stdout.split() == [message_id]
 
 
-def test_the_message_is_in_no_log(served: ServedApi, cli: Cli, steps: Steps) -> None:
-    uuid = served.cli().json("create", "--user", "quiet")["uuid"]
-    steps.made.append(uuid)
-    served.cli().json("chat", "--no-wait", uuid, "very-private-words")
-    cli.run("sleep", "--force", uuid)
-    assert "very-private-words" not in (served.folder / "log").read_text()
+async def test_the_message_is_in_no_log(served: ServedApi, uuid: SessionId, deliverer: Deliverer) -> None:
+    asking = run(served.cli(), "chat", uuid, "very-private-words")
+    await deliverer.answer("very-private-reply")
+    assert (await asking).code == 0
+    assert "very-private" not in (served.folder / "log").read_text()
