@@ -375,7 +375,7 @@ async def test_signs_of_life_keep_a_silent_answer(tenant: Tenant) -> None:
 
 
 async def test_whoever_reads_slowly_is_not_taken_for_silence(tenant: Tenant) -> None:
-    tenant.does = says(ENDLESS + delta(1).encode() + b"\n" * 20_000 + delta(2).encode(), then=60)
+    tenant.does = says(ENDLESS + delta(1).encode() + b"\n" * 200_000 + delta(2).encode(), then=60)
     async with tenant.agents(SHORT).send(asks()) as lines:
         await anext(lines)
         await asyncio.sleep(2 * SHORT.total_seconds())
