@@ -2,6 +2,8 @@
 
 Everything shares this machine's cores: the agents, Redis, the control plane, and who asks. So look at the ratios, and
 at the manager's own time for a message. What is measured runs in the cluster's network, where a pod has an address.
+
+`python3 tools/dev.py bench-chat rate wake` measures these parts alone.
 """
 
 from __future__ import annotations
@@ -31,13 +33,14 @@ from tools.localcluster.pki import write_private
 from tools.pins import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 SESSIONS: Final = int(os.environ.get("SESSIONCTL_BENCH_CHATS", "20"))
 WAKES: Final = 10
 KEYS: Final = 5
 """One caller may hold 500 streams open."""
 SLOW: Final = "slow"
+WAKE: Final = "wake"
 CONFIG: Final = {
     "idle": {"timeout": "1h"},
     "quotas": {"sessionsPerUser": 0},
@@ -113,12 +116,12 @@ def prepare(cluster: LocalCluster) -> Place:
     return Place(api, keys, agents, tokens, sessions[0], manager_pid())
 
 
-def measure_inside(cluster: LocalCluster, place: Place, folder: Path) -> None:
+def measure_inside(cluster: LocalCluster, place: Place, folder: Path, parts: Sequence[str]) -> None:
     """Run the measurements in the network of the cluster."""
     file = folder / "place.json"
     write_private(file, json.dumps(asdict(place)).encode())
     inside = processes.descendants(cluster.state.supervisor)[0]
-    argv = ["nsenter", f"--net=/proc/{inside}/ns/net", sys.executable, "-m", chatload.__name__, str(file)]
+    argv = ["nsenter", f"--net=/proc/{inside}/ns/net", sys.executable, "-m", chatload.__name__, str(file), *parts]
     subprocess.run(argv, cwd=ROOT, check=True)
 
 
@@ -150,15 +153,22 @@ def _start() -> Iterator[tuple[LocalCluster, Path]]:
             cluster.stop()
 
 
-def main() -> int:
+def main(wanted: Sequence[str]) -> int:
     """Start a cluster, measure, print."""
+    if unknown := set(wanted) - {*chatload.PARTS, WAKE}:
+        print(f"error: {', '.join(unknown)}: the parts are {', '.join((*chatload.PARTS, WAKE))}", file=sys.stderr)
+        return 2
+    parts = wanted or (*chatload.PARTS, WAKE)
     try:
         for cluster, folder in _start():
             started = time.monotonic()
             place = prepare(cluster)
             print(f"{SESSIONS} sessions are awake after {time.monotonic() - started:.0f} s", flush=True)
-            measure_inside(cluster, place, folder)
-            asyncio.run(wakes(cluster, place))
+            if inside := [part for part in parts if part != WAKE]:
+                measure_inside(cluster, place, folder, inside)
+            if WAKE in parts:
+                asyncio.run(wakes(cluster, place))
+            print(f"load of the machine: {os.getloadavg()[0]:.1f}", flush=True)
     except ToolError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -166,4 +176,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

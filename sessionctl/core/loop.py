@@ -123,7 +123,8 @@ class SweepLoop:
     async def _sweep(self) -> None:
         async def judge() -> None:
             # Whoever is not done at once is seen to at the next tick: a slow agent must not delay this loop.
-            await self._judge(await self._mirror.list_workspaces(), patience=0)
+            # Nobody who sleeps is judged, and to look at thousands of them every second is to answer nobody meanwhile.
+            await self._judge(await self._mirror.list_awake(), patience=0)
 
         await self._mirror.wait_sessions()
         await self._rounds.repeat(Loop.SWEEP, judge, self._settings.interval.total_seconds())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sessionctl.core.bells import Bells
 from sessionctl.core.changes import Change, Changes
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from sessionctl.models import Pod, SessionId, Trouble, Volume, WatchEvent, Workspace
     from sessionctl.ports import Clock, Cluster, Metrics
 
+HEALTH_SECONDS: Final = 1.0
+"""While thousands of changes come, that the watches are well is not told at each of them."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -31,6 +34,7 @@ class Mirror:
 
     def __init__(self, cluster: Cluster, clock: Clock, metrics: Metrics) -> None:
         self._metrics = metrics
+        self._clock = clock
         self._sessions = SessionTable()
         self._volumes: dict[SessionId, Volume] = {}
         self._pods: dict[SessionId, dict[str, Pod]] = {}
@@ -40,6 +44,7 @@ class Mirror:
         self.bells = Bells()
         """Rung at every change of a session's Deployment or pods."""
         self._was_healthy: bool | None = None
+        self._health_told_at = 0.0
         self._workspace_watch = Follower(
             "sessions", cluster.watch_workspaces, self._apply_workspaces, self._note_health, clock
         )
@@ -105,6 +110,11 @@ class Mirror:
         self._workspace_watch.require()
         return self._sessions.by_id.get(session_id)
 
+    async def list_awake(self) -> Sequence[Workspace]:
+        """List the sessions at replicas 1, which are few among thousands that sleep; raises UnavailableError."""
+        self._workspace_watch.require()
+        return self._sessions.list_awake()
+
     async def list_workspaces(self) -> Sequence[Workspace]:
         """See ``ports.ClusterView``."""
         self._workspace_watch.require()
@@ -132,6 +142,10 @@ class Mirror:
         return list(self._volumes.values())
 
     def _note_health(self, succeeded: bool) -> None:  # noqa: FBT001 - what a watch calls
+        now = self._clock.monotonic()
+        if succeeded and self._was_healthy and now - self._health_told_at < HEALTH_SECONDS:
+            return
+        self._health_told_at = now
         self._metrics.loop_ended(Loop.MIRROR, 0.0, failed=not succeeded)
         healthy = all(watch.is_current for watch in self._watches)
         if healthy is not self._was_healthy:

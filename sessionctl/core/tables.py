@@ -50,6 +50,10 @@ class SessionTable:
         owned = self._of_user.get((tenant, user_id), ())
         return sum(self.by_id[session_id].deleted_at is None for session_id in owned)
 
+    def list_awake(self) -> Sequence[Workspace]:
+        """List those of all tenants that are awake or waking."""
+        return [self.by_id[session_id] for held in self._awake.values() for session_id in held]
+
     def count_awake(self, tenant: str) -> int:
         """Count a tenant's sessions that are awake or waking."""
         return len(self._awake.get(tenant, ()))

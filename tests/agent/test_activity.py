@@ -140,7 +140,8 @@ def test_a_command_that_has_ended_holds_nothing_even_if_nobody_has_looked(agent:
 
 def test_the_command_is_as_if_it_had_been_run_alone(agent: AgentProcess) -> None:
     script = (
-        "echo $$; cat /proc/self/task/*/children; grep -E 'Sig(Ign|Blk)' /proc/self/status; ls -l /proc/self/fd | wc -l"
+        "echo $$; read -r children < /proc/$$/task/$$/children; echo children: $children; "
+        "grep -E 'Sig(Ign|Blk)' /proc/self/status; ls -l /proc/self/fd | wc -l"
     )
     alone = subprocess.run(["sh", "-c", script], stdin=subprocess.PIPE, capture_output=True, text=True, check=True)
     with held(agent, "sh", "-c", script) as command:

@@ -13,7 +13,7 @@ import pytest
 from sessionctl.adapters.store import keys
 from sessionctl.adapters.store.redis_store import RedisStore
 from sessionctl.core.identity import new_session_id
-from sessionctl.errors import FenceLostError, MessageEndedError, NotFoundError
+from sessionctl.errors import FenceLostError, MessageEndedError, NotFoundError, StoreError
 from sessionctl.models import EnqueueOutcome, EventKind, Fence, NextMessage, Progress, ReleaseOutcome, ReplyDelta
 from tests.contract.chats import (
     DONE,
@@ -477,18 +477,29 @@ class TestFinish:
 
         assert table.elements(fence.session_id) == [b"awake"]
 
-    async def test_it_ends_where_redis_is_full(self, store: RedisStore, table: Table) -> None:
-        """What ends frees memory, so it must not be refused for want of it."""
-        fence = await running(store, 2)
+    async def test_deliveries_go_on_where_redis_is_full(self, store: RedisStore, table: Table) -> None:
+        """Each ends a message, and what it adds to its stream is taken off the other end: that frees memory."""
+        session_id = await with_chats(store, 4)
         table.admin.config_set("maxmemory", "1mb")
         try:
-            await store.finish_message(fence, "m0", DONE, "")
-            await store.cancel_message(fence.session_id, "m1")
+            fence = await take(store, session_id)
+            await store.renew_dispatch(fence, MINUTE)
+            for number in range(2):
+                await store.start_message(fence, f"m{number}", POD)
+                await say(store, fence, f"m{number}", 1)
+                await store.cancel_message(session_id, f"m{number}")
+                await store.finish_message(fence, f"m{number}", DONE, "")
+            await store.cancel_message(session_id, "m2")
+            await store.settle_waiting(session_id, FAILED, "")
             assert await store.get_next(fence) is None
+            with pytest.raises(StoreError, match="refused"):
+                await store.enqueue(session_id, "m4", "x", 100, HOLD)
         finally:
             table.admin.config_set("maxmemory", "0")
 
-        assert [message_id for message_id, _, _ in await outcomes(store, fence.session_id)] == ["m0", "m1"]
+        assert [message_id for message_id, _, _ in await outcomes(store, session_id)] == [f"m{n}" for n in range(4)]
+        assert await store.get_outcome(session_id, "m4") is None
+        assert table.elements(session_id) == [b"awake"]
 
 
 async def test_many_who_fight_for_a_session_leave_one_story(

@@ -34,7 +34,7 @@ SESSIONS: Final = int(os.environ.get("SESSIONCTL_CHATS_SESSIONS", "4"))
 SECONDS: Final = float(os.environ.get("SESSIONCTL_CHATS_SECONDS", "60"))
 SEED: Final = int(os.environ.get("SESSIONCTL_CHAOS_SEED", "20261124"))
 CALM_SECONDS: Final = 12.0
-PATIENCE_SECONDS: Final = 180.0
+PATIENCE_SECONDS: Final = 300.0
 
 
 @pytest.fixture

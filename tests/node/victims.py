@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 
 _POD: Final = re.compile(rf"/{CGROUP}/.*?pod([0-9a-f-]{{36}})")
 _PAUSE_SECONDS: Final = 0.5
+AT_WORK: Final = 0.7
+"""So many of the agents that are killed are looked for among those at work."""
+LOOKS: Final = 20
+COMMAND: Final = b"/workspace/ran"
+"""What a command's own process has in its command line."""
 KEDA: Final = "keda"
 PLATFORM: Final = "sessionctl"
 SESSIONS: Final = "sessions"
@@ -67,6 +72,18 @@ def agents() -> list[Process]:
         for each in processes()
         if b"sessionctl-agent\0" in each.command and b"python3" in each.command and b"\0hold\0" not in each.command
     ]
+
+
+def busy_agents() -> list[Process]:
+    """List the agents whose command runs: to kill those proves more."""
+    everyone = processes()
+    busy = {each.pod for each in everyone if COMMAND in each.command}
+    return [each for each in everyone if each.pod in busy and _is_agent(each)]
+
+
+def _is_agent(process: Process) -> bool:
+    # The first process of the container names it too.
+    return b"sessionctl-agent" in process.command and b"python3" in process.command
 
 
 @dataclass
@@ -123,7 +140,7 @@ class PodStorm:
         return await self._one(dice, PLATFORM, b"redis-server")
 
     async def _agent(self, dice: random.Random) -> bool:
-        victim = self._choose(dice, await asyncio.to_thread(agents))
+        victim = await self._some_agent(dice)
         return victim is not None and victim.kill() and await self._bury(SESSIONS, victim.pod)
 
     async def _one(self, dice: random.Random, namespace: str, word: bytes) -> bool:
@@ -133,8 +150,10 @@ class PodStorm:
 
     async def _pod(self, dice: random.Random) -> bool:
         """Kill all that runs in a pod, what holds its network too."""
-        if (victim := self._choose(dice, await asyncio.to_thread(agents))) is None:
+        if (victim := await self._some_agent(dice)) is None:
             return False
+        # The agent first: one that sees its command killed has seen it fail.
+        victim.kill()
         for each in await asyncio.to_thread(processes):
             if each.pod == victim.pod:
                 each.kill()
@@ -142,7 +161,7 @@ class PodStorm:
 
     async def _taken_away(self, dice: random.Random) -> bool:
         """Make the API server forget a pod whose processes still run."""
-        if (victim := self._choose(dice, await asyncio.to_thread(agents))) is None:
+        if (victim := await self._some_agent(dice)) is None:
             return False
         await self._forget(SESSIONS, victim.pod)
         return True
@@ -158,6 +177,15 @@ class PodStorm:
                 await asyncio.sleep(_PAUSE_SECONDS)
             else:
                 return True
+
+    async def _some_agent(self, dice: random.Random) -> Process | None:
+        """Choose one, more often than not one at work; for that it is looked a few times."""
+        looks = LOOKS if dice.random() < AT_WORK else 0
+        for _ in range(looks):
+            if (victim := self._choose(dice, await asyncio.to_thread(busy_agents))) is not None:
+                return victim
+            await asyncio.sleep(_PAUSE_SECONDS / 2)
+        return self._choose(dice, await asyncio.to_thread(agents))
 
     def _choose(self, dice: random.Random, found: list[Process]) -> Process | None:
         return dice.choice(sorted(found, key=lambda each: each.pid)) if found else None

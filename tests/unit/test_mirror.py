@@ -185,6 +185,7 @@ def test_sessions_are_counted_by_their_owners() -> None:
     assert (table.count("default", "alice"), table.count("default", "bob"), table.count_awake("default")) == (2, 0, 1)
     table.put(one.session_id, replace(one, replicas=1))
     assert table.count_awake("default") == 2
+    assert {each.session_id for each in table.list_awake()} == {one.session_id, two.session_id}
     table.put(two.session_id, None)
     assert (table.count("default", "alice"), table.count_awake("default")) == (1, 1)
     changes = table.replace(())

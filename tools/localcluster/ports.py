@@ -52,7 +52,10 @@ class Ports:
 def listen() -> socket.socket:
     """Return a socket that listens on a free port."""
     with _reserve() as reserved:
-        return socket.create_server(reserved.getsockname(), backlog=512)
+        listener = socket.create_server(reserved.getsockname(), backlog=512)
+    # asyncio does it only for sockets that it made.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 def _reserve() -> socket.socket:

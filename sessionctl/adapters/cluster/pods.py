@@ -13,8 +13,20 @@ if TYPE_CHECKING:
 
 _OVER: Final = frozenset({"Failed", "Succeeded"})
 _PULLING: Final = "Pulling"
-_QUIET: Final = ("Created", "FailedScheduling", "Killing", "Pulled", "Scheduled", "Started", "SuccessfulCreate")
-"""What is said of every start, and of a pod that had no node at first."""
+_QUIET: Final = (
+    "Created",
+    "FailedScheduling",
+    "KEDAScaleTargetActivated",
+    "KEDAScaleTargetDeactivated",
+    "Killing",
+    "Pulled",
+    "ScalingReplicaSet",
+    "Scheduled",
+    "Started",
+    "SuccessfulCreate",
+    "SuccessfulDelete",
+)
+"""What is said of every start and end, and of a pod that had no node at first."""
 TELLING_EVENTS: Final = ",".join(f"reason!={reason}" for reason in _QUIET)
 """A field selector: the API server itself leaves those out."""
 _LONG_AGO: Final = datetime.fromtimestamp(0, UTC)

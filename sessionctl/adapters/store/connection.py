@@ -90,6 +90,14 @@ def _tracing(base: type[Connection]) -> type[Connection]:
                 self._asked.sent += 1
             await super().send_command(*args, **options)
 
+        async def send_packed_command(self, command: object, check_health: bool = True) -> None:  # noqa: FBT001
+            if not self.is_connected or not isinstance(command, list):
+                await super().send_packed_command(command, check_health)
+                return
+            # Before Python 3.12 the base class makes a task for each, to limit the time that it takes; it is the answer
+            # for which that matters. A connection that is lost meanwhile is noticed there too.
+            self._writer.writelines(command)
+
         async def read_response(self, *args: object, **options: object) -> object:
             asked, self._asked = self._asked, None
             try:

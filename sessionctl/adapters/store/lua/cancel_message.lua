@@ -12,7 +12,7 @@ if not chat.pod then
   return 'cancelled'
 end
 if redis.call('HGET', KEYS[1], 'cancelling') ~= id then
-  redis.call('HSET', KEYS[1], 'cancelling', id)
   append(stream, { 'kind', 'message-cancelling', 'message_id', id })
+  redis.call('HSET', KEYS[1], 'cancelling', id)
 end
 return 'cancelling'

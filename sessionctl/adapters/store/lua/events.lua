@@ -140,6 +140,8 @@ local function append(stream, fields)
     redis.call('DEL', stream.events)
     length = 0
   end
+  -- A script that has written, and this needs no memory, may go on where none is left.
+  redis.call('XTRIM', stream.events, 'MAXLEN', '=', integer(length))
   local bytes
   length, bytes = count_bytes(stream, length)
   local id = redis.call('XADD', stream.events, '*', unpack(fields))

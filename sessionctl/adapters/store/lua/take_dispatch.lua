@@ -14,6 +14,8 @@ if redis.call('GET', KEYS[2]) == fence and holds(KEYS[1], fence) then
   redis.call('PEXPIRE', KEYS[2], ARGV[3])
   return { 'ok', number }
 end
+-- First what needs no memory: deliveries go on where none is left, for they end messages.
+redis.call('DEL', KEYS[2])
 -- The clock, so that it is greater than one which this Redis has forgotten.
 number = integer(math.max(now_us(), (tonumber(number) or 0) + 1))
 redis.call('HSET', KEYS[1], 'fence', number .. ':' .. ARGV[2], 'fence_run', current_run_id())
