@@ -6,6 +6,7 @@ The agent is tenant code: whatever it answers costs a bounded number of bytes, a
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import TYPE_CHECKING, Final, Protocol
 
 import h11
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 READ_BYTES: Final = 8192
 """h11 measures a head that does not end only between two readings."""
+RECEIVE_BYTES: Final = 65536
 CONNECT_SECONDS: Final = 5.0
 MAX_HEAD_PIECES: Final = 100
 """An honest answer has at most a handful of heads before its own."""
@@ -59,7 +61,10 @@ class TcpStream:
     async def connect(cls, host: str, port: int) -> TcpStream:
         """Connect; raises OSError."""
         # The limit is half of what a sender who is faster than its reader can have waiting here.
-        return cls(*await asyncio.open_connection(host, port, limit=READ_BYTES))
+        reader, writer = await asyncio.open_connection(host, port, limit=READ_BYTES)
+        # And what the system holds is memory of this process's container too: by itself it goes up to megabytes.
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
+        return cls(reader, writer)
 
     async def read(self) -> bytes:
         """See ``ByteStream``."""

@@ -127,6 +127,7 @@ class Sending:
                     return ended
             except AgentError as error:
                 self.is_loose = True
+                _log.info("a message is given up: %s", error.message, extra={"session": self._session_id})
                 return Ended(self._outcome_of(error), error.message)
             except MessageEndedError:
                 self.is_loose = self._begun
@@ -219,6 +220,7 @@ class Sending:
         if self._stuck < limit and self._cuts < MOST_CUTS:
             return None
         self.is_loose = True
+        _log.warning("a message is given up: %s", error.message, extra={"session": self._session_id})
         return Ended(self._outcome_of(error), f"it was given up: {error.message}")
 
     def _outcome_of(self, error: AgentError | UnavailableError) -> MessageOutcome:

@@ -375,7 +375,7 @@ async def test_signs_of_life_keep_a_silent_answer(tenant: Tenant) -> None:
 
 
 async def test_whoever_reads_slowly_is_not_taken_for_silence(tenant: Tenant) -> None:
-    tenant.does = says(ENDLESS + delta(1).encode() + b"\n" * 20_000 + delta(2).encode(), then=60)
+    tenant.does = says(ENDLESS + delta(1).encode() + b"\n" * 200_000 + delta(2).encode(), then=60)
     async with tenant.agents(SHORT).send(asks()) as lines:
         await anext(lines)
         await asyncio.sleep(2 * SHORT.total_seconds())
@@ -440,7 +440,8 @@ async def test_everybody_else_has_a_turn_while_crumbs_are_read(tenant: Tenant) -
         for task in (running, reading):
             task.cancel()
         await asyncio.gather(running, reading, return_exceptions=True)
-    assert turns - before > 5000 / 64
+    # Some 2,500 pieces; without the guard, others have a turn with each reading, of 1,300.
+    assert turns - before > 2500 / 32 / 4
 
 
 async def test_the_request_says_what_was_seen_and_carries_the_sessions_own_token(tenant: Tenant) -> None:

@@ -13,6 +13,7 @@ import pytest_asyncio
 
 from sessionctl.adapters.store import keys
 from sessionctl.adapters.store.redis_store import RedisStore
+from sessionctl.core import sending
 from sessionctl.core.delivery import Result
 from sessionctl.core.dispatcher import Doorbell
 from sessionctl.errors import StoreError
@@ -165,6 +166,7 @@ async def test_a_fence_that_is_lost_stops_its_owner_at_once(room: Room, gates: G
     await room.chat(session_id, "one two")
     delivery = asyncio.create_task(room.delivery(session_id).run())
     await gates.running("one two")
+    await room.says(session_id, "one")
     # Somebody who found the lock expired.
     table.admin.delete(keys.dispatch_lock(session_id))
     fence = await room.store.take_dispatch(session_id, "another", timedelta(seconds=60))
@@ -332,10 +334,15 @@ class TestAgents:
         room.field.show_pod(session_id, ready=False)
         await until(lambda: room.sees(session_id, ready=False), "the mirror shows it")
         room.fake.away.add(session_id)
-        room.dispatcher()
+        hooks = Hooks()
+
+        async def back() -> None:
+            room.fake.away.discard(session_id)
+
+        hooks.before("start_message", back, nth=2)
+        room.dispatcher(hooks.around(room.store))
         await asyncio.sleep(2 * SETTINGS.retry_limit.total_seconds())
         assert await room.ends(session_id) == []
-        room.fake.away.discard(session_id)
         room.field.show_pod(session_id, ready=True)
         assert await room.all_end(session_id, "m1") == [("m1", DONE)]
 
@@ -382,7 +389,7 @@ class TestAgents:
         assert await room.all_end(session_id, "m1") == [("m1", INTERRUPTED)]
         assert room.fake.begun == {"m1": 1}
 
-    async def test_an_endless_series_of_cuts_has_an_end(self, room: Room) -> None:
+    async def test_an_endless_series_of_cuts_has_an_end(self, room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
         async def reply(text: str) -> AsyncGenerator[str, None]:
             if text == "deadly":
                 asyncio.get_running_loop().call_soon(lambda: asyncio.ensure_future(room.fake.kill(session_id)))
@@ -392,7 +399,8 @@ class TestAgents:
         room.fake.reply = reply
         session_id = await room.session()
         await room.chat(session_id, "deadly", "hello")
-        room.dispatcher()
+        monkeypatch.setattr(sending, "MOST_CUTS", 3)
+        room.dispatcher(settings=replace(SETTINGS, retry_limit=timedelta(hours=1)))
         assert await room.all_end(session_id, "m2") == [("m1", INTERRUPTED), ("m2", DONE)]
 
     async def test_a_reply_that_is_too_long_is_kept_as_far_as_it_may_go(self, room: Room) -> None:
