@@ -31,7 +31,7 @@ def chat(
     uuid: SessionArgument,
     message: Annotated[
         str | None,
-        typer.Argument(metavar="[MESSAGE]", help="The message; - reads it from standard input.", show_default=False),
+        typer.Argument(metavar="MESSAGE", help="The message; - reads it from standard input.", show_default=False),
     ] = None,
     wait: Annotated[
         bool, typer.Option("--wait/--no-wait", help="Wait for the reply, or return when the message is stored.")
@@ -59,9 +59,9 @@ def chat(
 
       sessionctl chat 3f0c7f0e-5a52-4b8e-9a9b-0a8f0a2d6c11 "What is in this folder?"
 
-      sessionctl chat 3f0c7f0e-5a52-4b8e-9a9b-0a8f0a2d6c11 - -o json < question.txt | jq -r .reply
-
       sessionctl chat 3f0c7f0e-5a52-4b8e-9a9b-0a8f0a2d6c11
+
+      git diff | sessionctl chat -o json 3f0c7f0e-5a52-4b8e-9a9b-0a8f0a2d6c11 | jq -r .reply
     """
     from sessionctl.core.identity import parse_session_id
 

@@ -49,20 +49,14 @@ class Delivery:
         self._lifetime = means.settings.lock_lifetime
         self._demand = demand
         self._metrics = metrics
-        self._lease: Lease | None = None
         self._sending: Sending | None = None
-
-    def look(self) -> None:
-        """Ask at once whether somebody wishes to cancel, not only when the lock is renewed next."""
-        if self._lease is not None:
-            self._lease.look()
 
     async def run(self) -> Result:
         """Deliver until nothing waits; raises SessionctlError where it could not even begin."""
         fence = await self._take()
         if fence is None:
             return Result.HELD
-        lease = self._lease = Lease(self._store, fence, self._lifetime, self._cancel)
+        lease = Lease(self._store, fence, self._lifetime, self._cancel)
         result = None
         try:
             while (message := await self._means.steadily(lease, lambda: self._store.get_next(fence))) is not None:
@@ -76,7 +70,6 @@ class Delivery:
                 raise
             result = Result.LOST
         finally:
-            self._lease = None
             await lease.close()
             if result is None:
                 await self._give_back(fence)

@@ -62,7 +62,6 @@ class Dispatcher:
         self._metrics = metrics
         self._owner = secrets.token_hex(8)
         self._tasks: dict[SessionId, asyncio.Task[None]] = {}
-        self._deliveries: dict[SessionId, Delivery] = {}
         self._again: set[SessionId] = set()
         self._pauses: dict[SessionId, _Pause] = {}
         self._longest_held = max(FIRST_PAUSE_SECONDS, means.settings.lock_lifetime.total_seconds() / 2)
@@ -75,11 +74,6 @@ class Dispatcher:
             self._again.add(session_id)
         elif not self._closed and len(self._tasks) < MOST_SESSIONS:
             self._start(session_id)
-
-    def notify_cancel(self, session_id: SessionId) -> None:
-        """Have the wish to cancel noticed at once, if the session's chats are delivered here."""
-        if delivery := self._deliveries.get(session_id):
-            delivery.look()
 
     async def scan(self) -> None:
         """Deliver what nobody delivers; raises StoreError."""
@@ -101,9 +95,7 @@ class Dispatcher:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _start(self, session_id: SessionId) -> None:
-        self._deliveries[session_id] = delivery = Delivery(
-            session_id, self._owner, self._means, self._demand, self._metrics
-        )
+        delivery = Delivery(session_id, self._owner, self._means, self._demand, self._metrics)
         self._tasks[session_id] = asyncio.create_task(self._run(session_id, delivery))
 
     async def _run(self, session_id: SessionId, delivery: Delivery) -> None:
@@ -120,7 +112,7 @@ class Dispatcher:
             # A mistake of ours with one session must not keep the chats of all others.
             _log.exception("its chats cannot be delivered", extra={"session": session_id})
         finally:
-            del self._tasks[session_id], self._deliveries[session_id]
+            del self._tasks[session_id]
             if session_id in self._again:
                 self._again.discard(session_id)
                 self.notify(session_id)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+from sessionctl.core.rounds import is_ending
 from sessionctl.errors import FenceLostError, SessionctlError
 
 if TYPE_CHECKING:
@@ -42,17 +42,9 @@ class Lease:
         self._cancel = cancel
         self._owner = asyncio.current_task()
         self._task: asyncio.Task[None] | None = None
-        self._now = asyncio.Event()
         # Most deliveries are over before the first renewal: those never pay for a task.
-        self._first = asyncio.get_running_loop().call_later(self._pause, self.look)
+        self._first = asyncio.get_running_loop().call_later(self._pause, self._begin)
         self.lost = False
-
-    def look(self) -> None:
-        """Renew it now: somebody may wish to cancel."""
-        self._first.cancel()
-        self._now.set()
-        if self._task is None:
-            self._task = asyncio.create_task(self._keep())
 
     def require(self) -> None:
         """Raise FenceLostError when it is lost: a cancellation may have been swallowed (see ``core.rounds``)."""
@@ -66,9 +58,11 @@ class Lease:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
+    def _begin(self) -> None:
+        self._task = asyncio.create_task(self._keep())
+
     async def _keep(self) -> None:
         while True:
-            self._now.clear()
             try:
                 wished = await self._store.renew_dispatch(self.fence, self._lifetime)
             except FenceLostError:
@@ -80,9 +74,9 @@ class Lease:
             else:
                 if wished:
                     self._cancel(wished)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._pause):
-                    await self._now.wait()
+            if is_ending():
+                return
+            await asyncio.sleep(self._pause)
 
     def _lose(self) -> None:
         self.lost = True

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from sessionctl.core.inbox import Inbox
+from sessionctl.core.rounds import is_ending
 from sessionctl.errors import AgentError, MessageEndedError, StoreError, UnavailableError
 from sessionctl.models import AgentMessage, MessageOutcome, Progress, ReplyDelta, ReplyEnd
 
@@ -57,7 +58,11 @@ class Means:
         while True:
             lease.require()
             try:
-                return await write()
+                answer = await write()
+                if is_ending():
+                    # It was swallowed: see ``core.rounds``.
+                    raise asyncio.CancelledError
+                return answer  # noqa: TRY300 - an else would hide what belongs together
             except StoreError:
                 await self.clock.sleep(_pause(failures))
                 failures += 1

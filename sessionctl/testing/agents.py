@@ -193,7 +193,7 @@ def _entry(run: _Run) -> ChatEntry:
         message_id=run.message.message_id,
         message=run.message.message,
         running=end is None,
-        outcome=end and end.outcome,
+        outcome=end.outcome if end else None,
         reason=end.reason if end else "",
         reply=run.reply,
         at=datetime(2026, 1, 1, tzinfo=UTC),

@@ -121,27 +121,21 @@ def test_a_character_may_come_in_parts_and_bytes_that_are_none_are_replaced(agen
     assert (reply_of(lines), outcomes_of(lines)) == ("é \ufffd \ufffd", ["done"])
 
 
-@pytest.mark.parametrize(
-    ("script", "reason"),
-    [
-        ("printf partial; echo sorry >&2; exit 3", "the command ended with exit code 3: sorry"),
-        ("printf partial; exit 1", "the command ended with exit code 1"),
-        ("printf partial; kill -9 $$", "the command ended with SIGKILL"),
-        ("printf partial; kill -TERM $$", "the command ended with SIGTERM"),
-        ("printf partial; exec /nowhere", None),
-    ],
-)
-def test_one_that_fails_is_a_failed_message(agents: Agents, script: str, reason: str | None) -> None:
-    agent = agents.command("sh", "-c", script).ready()
-    lines = agent.say("x")
-    assert (reply_of(lines), outcomes_of(lines)) == ("partial", ["failed"])
-    assert reason is None or lines[-1]["reason"] == reason
-    assert agent.say("x") == lines
-
-
-def test_of_its_complaints_the_end_is_kept(agents: Agents) -> None:
-    agent = agents.command("sh", "-c", "yes filler | head -n 300000 >&2; echo the cause >&2; exit 1").ready()
-    (line,) = agent.say("x")
+def test_one_that_fails_is_a_failed_message(agents: Agents) -> None:
+    agent = agents.command("sh").ready()  # the message is the script
+    for number, (script, reason) in enumerate(
+        [
+            ("printf partial; echo sorry >&2; exit 3", "the command ended with exit code 3: sorry"),
+            ("printf partial; exit 1", "the command ended with exit code 1"),
+            ("printf partial; kill -9 $$", "the command ended with SIGKILL"),
+            ("printf partial; kill -TERM $$", "the command ended with SIGTERM"),
+        ]
+    ):
+        lines = agent.say(script, f"m{number}")
+        assert (reply_of(lines), outcomes_of(lines), lines[-1]["reason"]) == ("partial", ["failed"], reason)
+        assert agent.say(script, f"m{number}") == lines
+    # Of its complaints the end is kept.
+    (line,) = agent.say("yes filler | head -n 300000 >&2; echo the cause >&2; exit 1", "long")
     assert line["reason"].endswith("filler\nthe cause")
     assert len(line["reason"]) < 1000
 

@@ -82,6 +82,10 @@ def test_it_loads_nothing_that_the_command_line_or_the_manager_needs() -> None:
         "jinja2",
         "sessionctl.settings",
         "httptools",
+        "httpx",
+        "sessionctl.wire",
+        "sessionctl.agent.command",
+        "sessionctl.agent.openai",
         "uvloop",
         "websockets",
     ]

@@ -365,7 +365,7 @@ async def test_nobody_there(tenant: Tenant) -> None:
 async def test_signs_of_life_keep_a_silent_answer(tenant: Tenant) -> None:
     async def does(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(CHUNKED)
-        for _ in range(10):
+        for _sign in range(10):
             await asyncio.sleep(SHORT.total_seconds() / 5)
             writer.write(b"1\r\n\n\r\n")
         writer.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(last(1)), last(1).encode()))

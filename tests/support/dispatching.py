@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections import Counter, deque
-from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -17,9 +16,9 @@ from sessionctl.core.dispatcher import Dispatcher
 from sessionctl.core.journal import Journal
 from sessionctl.core.mirror import Mirror
 from sessionctl.core.pods import PodWaiter
+from sessionctl.core.rounds import Rounds
 from sessionctl.core.sending import Means
-from sessionctl.errors import StoreError
-from sessionctl.models import EventKind, Pod, Scaler, SessionId, WatchEvent, Workspace
+from sessionctl.models import EventKind, Loop, Pod, Scaler, SessionId, WatchEvent, Workspace
 from sessionctl.settings import ChatSettings
 from sessionctl.testing.agents import FakeAgents
 from sessionctl.testing.metrics import CountingMetrics
@@ -62,7 +61,7 @@ class Field:
         self.workspaces[workspace.session_id] = workspace
         self._say("workspaces", WatchEvent(changed=workspace))
 
-    def show_pod(self, session_id: SessionId, name: str = "", **state: Any) -> Pod:
+    def show_pod(self, session_id: SessionId, name: str = "", /, **state: Any) -> Pod:
         """Show a pod, ready if nothing else is said."""
         name = name or f"pod-of-{session_id}"
         known = self.pods.get(name) or Pod(name, LONG_AGO, session_id, ready=True)
@@ -97,6 +96,9 @@ class Field:
 
     async def find_workspace(self, session_id: SessionId) -> Workspace | None:
         return self.workspaces.get(session_id)
+
+    async def wake_workspace(self, session_id: SessionId, woken_at: int) -> None:
+        self.show(replace(self.workspaces[session_id], replicas=1, woken_at=woken_at))
 
     async def find_volume(self, session_id: SessionId) -> None:
         return None
@@ -203,10 +205,8 @@ class Room:
         return Delivery(session_id, owner, self._means(store, SETTINGS), self.demand(store), self.metrics)
 
     async def _scan(self, dispatcher: Dispatcher, settings: ChatSettings) -> None:
-        while True:
-            with suppress(StoreError):
-                await dispatcher.scan()
-            await asyncio.sleep(settings.pending_interval.total_seconds())
+        rounds = Rounds(self.clock, self.metrics)
+        await rounds.repeat(Loop.DISPATCH, dispatcher.scan, settings.pending_interval.total_seconds())
 
     async def session(self, *, ready: bool = True, **state: Any) -> SessionId:
         """Make a session whose pod runs and has long been seen by KEDA, so that nothing is held."""
@@ -259,6 +259,14 @@ class Room:
     async def reply(self, session_id: SessionId, message_id: str = "m1") -> str:
         """The same in one."""
         return "".join(await self.pieces(session_id, message_id))
+
+    async def says(self, session_id: SessionId, text: str, message_id: str = "m1") -> None:
+        """Wait until so much of a reply is recorded."""
+
+        async def so() -> bool:
+            return await self.reply(session_id, message_id) == text
+
+        await until(so, f"{text!r} is recorded")
 
     async def all_end(self, session_id: SessionId, *message_ids: str) -> list[tuple[str, MessageOutcome | None]]:
         """Wait until these messages have outcomes; returns all outcomes."""

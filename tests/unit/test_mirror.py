@@ -16,7 +16,7 @@ from sessionctl.core.changes import Change
 from sessionctl.core.mirror import Mirror
 from sessionctl.core.tables import SessionTable, TroubleTable
 from sessionctl.errors import ClusterError
-from sessionctl.models import Dependency, Trouble, WatchEvent
+from sessionctl.models import Dependency, Pod, Trouble, WatchEvent
 from sessionctl.testing.clock import FakeClock
 from tests.support.sessions import make_workspace
 from tests.support.waiting import until
@@ -36,6 +36,7 @@ class Watches:
     def __init__(self, *said: WatchEvent[Any] | Exception) -> None:
         self.said = deque(said)
         self.more = asyncio.Event()
+        self.watch_pods = self.watch_nothing
 
     def say(self, *said: WatchEvent[Any] | Exception) -> None:
         self.said.extend(said)
@@ -54,7 +55,7 @@ class Watches:
         yield WatchEvent(listed=())
         await asyncio.Event().wait()
 
-    watch_volumes = watch_pods = watch_troubles = watch_nothing
+    watch_volumes = watch_troubles = watch_nothing
 
 
 class Health(NoMetrics):
@@ -70,7 +71,8 @@ class Running:
     """A mirror of scripted watches, for the time of its ``async with`` block."""
 
     def __init__(self, *said: WatchEvent[Any] | Exception) -> None:
-        self.watches = Watches(*said)
+        self.watches, self.pods = Watches(*said), Watches(WatchEvent(listed=()))
+        self.watches.watch_pods = self.pods.watch_workspaces
         self.health = Health()
         self.clock = FakeClock()
         self.mirror = Mirror(cast("Cluster", self.watches), self.clock, self.health)
@@ -145,6 +147,34 @@ async def test_changes_are_collected_for_whoever_is_slow() -> None:
         changes.note(one.session_id)
         assert [*await changes.take(5)] == [awake]
         assert [*await running.mirror.follow_changes().take(5)] == [awake]
+
+
+async def test_whoever_waits_for_a_session_hears_of_its_deployment_and_of_its_pods() -> None:
+    one, two = make_workspace(), make_workspace()
+    pod = Pod("pod", START, one.session_id)
+    async with Running(WatchEvent(listed=(one, two))) as running:
+        await running.shows(one, two)
+        mirror = running.mirror
+        with mirror.bells.listen(one.session_id) as heard, mirror.bells.listen(two.session_id) as other:
+            for watch, event in (
+                (running.watches, WatchEvent(changed=replace(one, replicas=1))),
+                (running.pods, WatchEvent(changed=pod)),
+                (running.pods, WatchEvent(changed=replace(pod, ready=True))),
+                (running.pods, WatchEvent(deleted=pod)),
+                (running.watches, WatchEvent(deleted=one)),
+            ):
+                watch.say(event)
+                await until(heard.is_set, f"it hears of {event}")
+                assert not other.is_set()
+                heard.clear()
+            for watch in (running.watches, running.pods):
+                watch.say(WatchEvent(listed=()))
+                await until(lambda: heard.is_set() and other.is_set(), "both hear of a list")
+                heard.clear()
+                other.clear()
+        running.watches.say(WatchEvent(changed=two))
+        await running.shows(two)
+    assert not heard.is_set()
 
 
 def test_sessions_are_counted_by_their_owners() -> None:
