@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
@@ -73,16 +74,24 @@ class Conversation:
 
     @storage_errors()
     def read_context(self, characters: int) -> list[Turn]:
-        """Return the last turns with a reply, as many as that many characters hold, oldest first."""
+        """Return the last turns with a reply, as many as that many characters hold, oldest first.
+
+        Of a last one that is longer, the end is better than nothing.
+        """
         turns: list[Turn] = []
         descriptor = os.open(self._file, os.O_RDONLY | os.O_CLOEXEC)
         try:
             for turn in islice(read_turns(descriptor), MAX_CONTEXT_TURNS):
-                characters -= len(turn.message) + len(turn.reply)
-                if characters < 0:
-                    break
-                if turn.reply:
+                if not turn.reply:
+                    continue
+                size, half = len(turn.message) + len(turn.reply), characters // 2
+                if size <= characters:
                     turns.append(turn)
+                elif not turns and half:
+                    turns.append(replace(turn, message=turn.message[-half:], reply=turn.reply[-half:]))
+                characters -= size
+                if characters <= 0:
+                    break
         finally:
             os.close(descriptor)
         return turns[::-1]

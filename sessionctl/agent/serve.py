@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from sessionctl.agent.kinds import Kind
     from sessionctl.agent.settings import AgentSettings
 
-MESSAGE_SECONDS: Final = 11.0
-"""How long a message may go on after SIGTERM; with the 3 s that a command has to end then, and what follows, it stays
-below the promised 15 s."""
+MESSAGE_SECONDS: Final = 10.0
+"""How long a message may go on after SIGTERM; with the 4 s that ending a command can take then, and what follows, it
+stays below the promised 15 s."""
 ANSWER_SECONDS: Final = 0.5
 """How long answers that are complete may take to be sent after that; the rest is replayed after the next start."""
 

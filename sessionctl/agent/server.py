@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import json
 from dataclasses import dataclass
 from enum import StrEnum
 from http import HTTPStatus
@@ -109,6 +110,18 @@ class Agent:
         wanted = protocol.parse_page(request.query_params)
         return _json(protocol.conversation(await self.runner.converse(wanted.before, wanted.limit)))
 
+    async def openapi(self, _request: Request) -> Response:
+        """Answer with the description of all this."""
+        from sessionctl.agent import openapi
+
+        return _json(json.dumps(openapi.document()))
+
+    async def docs(self, _request: Request) -> Response:
+        """Answer with the same for people."""
+        from sessionctl.agent import openapi
+
+        return Response(openapi.page(), media_type="text/html")
+
     def _authenticate(self, request: Request) -> None:
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         matches = hmac.compare_digest(given.strip().encode(), self.token.encode())
@@ -139,6 +152,8 @@ def build_app(agent: Agent) -> Starlette:
             Route("/v1/messages/{id}", agent.cancel, methods=["DELETE"]),
             Route("/v1/conversation", agent.conversation, methods=["GET"]),
             *activity.routes(agent.work),
+            Route("/openapi.json", agent.openapi, methods=["GET"]),
+            Route("/docs", agent.docs, methods=["GET"]),
         ],
         exception_handlers={
             SessionctlError: _on_error,

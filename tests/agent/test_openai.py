@@ -84,6 +84,10 @@ def test_of_the_conversation_the_end_is_told_as_far_as_there_is_room(agents: Age
         agent.say(f"text {number}", f"m{number}")
     assert [text for role, text in model.messages if role == "user"] == ["text 2", "text 3", "text 4"]
     agent.terminate()
+    agent = start(agents, model.url, CONTEXT_CHARACTERS="8")
+    agent.say("more", "m8")
+    assert model.messages == [("user", "xt 4"), ("assistant", "llo!"), ("user", "more")]
+    agent.terminate()
     start(agents, model.url, CONTEXT_CHARACTERS="0").say("more", "m9")
     assert model.messages == [("user", "more")]
 
