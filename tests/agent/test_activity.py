@@ -59,6 +59,9 @@ def held(agent: AgentProcess | int, *command: str) -> Iterator[Command]:
     with start_hold(agent, *(command or ("cat",))) as process:
         try:
             yield process
+        except BaseException:
+            process.kill()
+            raise
         finally:
             if not process.stdin.closed:  # type: ignore[union-attr]
                 process.communicate()
@@ -104,7 +107,7 @@ def test_its_end_is_the_command_s_own(agent: AgentProcess, script: str, code: in
 
 
 def test_signals_reach_the_command(agent: AgentProcess) -> None:
-    script = 'trap "echo caught; exit 3" TERM; echo ready; while :; do read -r _; done'
+    script = 'trap "echo caught; exit 3" TERM; echo ready; read -r _'
     with held(agent, "bash", "-c", script) as command:
         assert command.stdout is not None
         assert command.stdout.readline() == "ready\n"
@@ -114,7 +117,7 @@ def test_signals_reach_the_command(agent: AgentProcess) -> None:
 
 
 def test_what_a_terminal_sends_to_all_of_them_does_not_end_the_hold(agent: AgentProcess) -> None:
-    script = 'trap "echo caught" INT; echo ready; until read -r _; do :; done'
+    script = 'trap "echo caught" INT; echo ready; read -r _; test $? -le 128 || read -r _'
     with held(agent, "bash", "-c", script) as command:
         assert command.stdout is not None
         assert command.stdout.readline() == "ready\n"
@@ -137,7 +140,8 @@ def test_a_command_that_has_ended_holds_nothing_even_if_nobody_has_looked(agent:
 
 def test_the_command_is_as_if_it_had_been_run_alone(agent: AgentProcess) -> None:
     script = (
-        "echo $$; cat /proc/self/task/*/children; grep -E 'Sig(Ign|Blk)' /proc/self/status; ls -l /proc/self/fd | wc -l"
+        "echo $$; read -r children < /proc/$$/task/$$/children; echo children: $children; "
+        "grep -E 'Sig(Ign|Blk)' /proc/self/status; ls -l /proc/self/fd | wc -l"
     )
     alone = subprocess.run(["sh", "-c", script], stdin=subprocess.PIPE, capture_output=True, text=True, check=True)
     with held(agent, "sh", "-c", script) as command:
