@@ -165,13 +165,15 @@ class Runner:
 
     async def _reply(self, message: OpenMessage, progress: Progress) -> str | None:
         """Write the reply as it comes and return why it failed, if it did; raises UnavailableError."""
-        left = MAX_REPLY_CHARACTERS
+        left, note = MAX_REPLY_CHARACTERS, TOO_LONG
         try:
             async with aclosing(self.kind.reply(message.start)) as pieces:
                 async for piece in pieces:
                     # What has no room is still read: whatever writes it is to end by itself.
-                    kept = piece if len(piece) <= left else piece[:left] + TOO_LONG * (left > 0)
-                    left = max(0, left - len(piece))
+                    kept = piece[:left]
+                    left -= len(kept)
+                    if len(kept) < len(piece):
+                        kept, note = kept + note, ""
                     for delta in split(kept):
                         message.add_delta(delta)
                         progress.publish(message.size)

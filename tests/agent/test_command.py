@@ -251,10 +251,13 @@ def test_a_guard_that_is_killed_takes_the_command_along(agents: Agents) -> None:
     answer = agent.send("x")
     assert answer.line()
     command, child, stray = noted(agents, 3)
+    agent.signal(signal.SIGSTOP)
     os.kill(guard_of(command), signal.SIGKILL)
+    wait_for(lambda: not is_alive(command), "it is gone, whatever the agent does")
+    agent.signal(signal.SIGCONT)
     lines = answer.lines()
     assert (outcomes_of(lines), lines[-1]["reason"]) == (["failed"], "the command was killed")
-    wait_for(lambda: not is_alive(command) and not is_alive(child), "its process group is gone")
+    wait_for(lambda: not is_alive(child), "its process group is gone")
     os.kill(stray, signal.SIGKILL)
     assert agent.health() == 200
 

@@ -123,14 +123,7 @@ def test_a_long_reply_keeps_it_awake(watched: Watched) -> None:
     watched.sleeps()
 
 
-def test_a_hold_keeps_it_awake(watched: Watched) -> None:
-    watched.start("sessionctl-agent", "hold", "--", "sh", "-c", _UNTIL)
-    watched.is_kept_by_work()
-    watched.let_go()
-    watched.sleeps()
-
-
-def test_a_forgotten_hold_does_not_beyond_its_limit(watched: Watched) -> None:
+def test_a_hold_keeps_it_awake_and_a_forgotten_one_does_not_beyond_its_limit(watched: Watched) -> None:
     watched.start("sessionctl-agent", "hold", "--", "sleep", "infinity")
     watched.is_kept_by_work()
     watched.sleeps(SESSIONCTL_IDLE__HOLD_LIMIT="1s")
@@ -149,9 +142,3 @@ def test_an_open_editor_does_where_it_is_said_to_and_not_beyond_its_limit(watche
     watched.is_kept_by_work(**CONNECTION)
     watched.sleeps(**CONNECTION, SESSIONCTL_IDLE__EDITOR_LIMIT="1s")
     assert "editor-limit" in watched.events()
-
-
-def test_an_open_editor_alone_is_nobody_at_work(watched: Watched) -> None:
-    watched.start("python3", "-c", _OPEN_EDITOR)
-    watched.is_kept_by_work(**CONNECTION)
-    watched.sleeps()

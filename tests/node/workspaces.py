@@ -101,7 +101,7 @@ class Workspaces:
         """Send a message to a workspace's agent from inside its pod, and return the lines of the answer."""
         body = json.dumps({"id": message_id, "message": text, "user_id": "alice"})
         answer = self.execute(uuid, "python3", "-c", _ASK, stdin=body)
-        return [json.loads(line) for line in answer.splitlines()]
+        return [json.loads(line) for line in answer.splitlines() if line]  # empty ones are signs of life
 
     def patch(self, uuid: str, patch: Object) -> None:
         """Change a session's Deployment by a strategic merge."""
