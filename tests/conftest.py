@@ -45,7 +45,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """
     known: Any = item
     for parent in item.iter_parents():
-        if isinstance(parent, pytest.Dir) and parent.nodeid != "tests":
+        if parent.nodeid.startswith("tests/"):
             for found in known._fixtureinfo.name2fixturedefs.values():
                 if found[-1].scope == "session" and found[-1].baseid == parent.nodeid:
                     # Once more than needed does nothing.
