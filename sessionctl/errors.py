@@ -10,6 +10,7 @@
     │  ├─ DemandGateClosedError     demand_gate_closed
     │  ├─ InProgressError           in_progress
     │  └─ FenceLostError            fence_lost
+    │     └─ MessageEndedError      message_ended
     ├─ ForbiddenError               forbidden
     │  ├─ UnauthenticatedError      unauthenticated
     │  ├─ InsufficientScopeError    insufficient_scope
@@ -104,6 +105,12 @@ class FenceLostError(ConflictError):
     code: ClassVar[str] = "fence_lost"
 
 
+class MessageEndedError(FenceLostError):
+    """The message has its outcome: somebody has ended it. The fence still holds; the next message may go on."""
+
+    code: ClassVar[str] = "message_ended"
+
+
 class ForbiddenError(SessionctlError):
     """The caller may not do this."""
 
@@ -139,7 +146,7 @@ class RateLimitedError(SessionctlError):
 
 
 class QueueFullError(RateLimitedError):
-    """As many messages wait for the session as may wait."""
+    """As many messages wait for the session as may wait, or as many bytes."""
 
     code: ClassVar[str] = "queue_full"
 

@@ -42,6 +42,7 @@ API_KEYS_SECRET: Final = "sessionctl-api-keys"  # noqa: S105 - the name of one
 USER_HASH_LENGTH: Final = 40
 SESSION_ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 """A canonical lower-case version 4 UUID (RFC 4122)."""
+MESSAGE_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 
 
 def object_name(session_id: str) -> str:

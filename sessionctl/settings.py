@@ -122,6 +122,11 @@ class ScalingSettings(Section):
     polling_interval: Annotated[int, positive] = 10
     cooldown_period: Annotated[int, positive] = 30
 
+    @property
+    def hold(self) -> timedelta:
+        """How long KEDA may still act on an empty list that it read just before there was demand."""
+        return timedelta(seconds=self.polling_interval + 5)
+
     def check(self) -> None:
         """KEDA must look twice before it may put anything to sleep."""
         least = 2 * self.polling_interval + 2
@@ -157,8 +162,13 @@ class QuotaSettings(Section):
 class EventSettings(Section):
     """How much of a session's history is kept."""
 
-    max_length: Annotated[int, positive] = 1000
-    max_bytes: Annotated[int, positive] = 1 << 20
+    max_length: Annotated[int, positive] = 2000
+    max_bytes: Annotated[int, positive] = 256 * 1024
+    """Of each session, also those that sleep: all of them together must fit into Redis."""
+    recent: Duration = timedelta(seconds=30)
+    """What is younger is kept beyond those two: whoever follows a reply and is cut off finds all of it."""
+    recent_bytes: Annotated[int, positive] = 16 << 20
+    """The most that is ever kept of a session: twice a whole reply, which may come faster than anybody reads."""
 
 
 @dataclass(frozen=True, kw_only=True)

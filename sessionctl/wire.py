@@ -7,6 +7,7 @@ from typing import Annotated, Final, Literal, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, RootModel
 
+from sessionctl.labels import MESSAGE_ID
 from sessionctl.models import EventKind, HolderKind, MessageOutcome, Scope, SessionStatus
 
 
@@ -74,6 +75,8 @@ class ChatReply(_Shape):
     message_id: str
     reply: str
     reason: str | None = None
+    partial: bool = False
+    """The beginning of the reply is not kept in Redis any more; an awake workspace has it in its conversation."""
 
 
 class CancelledChat(_Shape):
@@ -99,6 +102,8 @@ class Event(_Shape):
     """The message that was queued, or a piece of its reply."""
     attempt: int | None = None
     """Of a piece of a reply; those of a later attempt replace those of earlier ones."""
+    first_seq: int | None = None
+    """One more than ``seq`` of the piece before it (1 in each attempt's first); otherwise pieces are missing."""
     seq: int | None = None
 
 
@@ -289,7 +294,7 @@ class AgentActivity(BaseModel):
 
     message_running: bool = False
     hold: float | None = None
-    """How long the present ``hold`` has lasted."""
+    """How long the last ``hold`` that began has lasted: a forgotten one takes no limit away from a new one."""
     editor_input: float | None = None
     """How long ago somebody typed."""
     editor_connected: float | None = None
@@ -299,7 +304,7 @@ class AgentActivity(BaseModel):
 MAX_LINE_BYTES: Final = 64 * 1024
 """No line of an agent's answer is longer, its newline included."""
 
-MessageId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,127}$")]
+MessageId = Annotated[str, Field(pattern=f"^{MESSAGE_ID.pattern}$")]
 
 
 class MessageRequest(_Shape):
@@ -317,6 +322,28 @@ class MessageResume(_Shape):
     attempt: int = Field(default=1, ge=1)
     begun: bool = False
     """The caller knows that it was begun: an agent without a trace of it has lost its files, and must not begin it."""
+
+
+class CancelRequest(_Shape):
+    """Path of ``DELETE /v1/messages/<id>`` of the agent."""
+
+    id: MessageId
+
+
+class MessageEnded(_Shape):
+    """Answer of ``DELETE /v1/messages/<id>`` of the agent: how the message ended, which is recorded."""
+
+    id: str
+    outcome: MessageOutcome
+    reason: str | None = None
+
+
+class ConversationQuery(_Shape):
+    """Query of ``GET /v1/conversation`` of the agent."""
+
+    before: MessageId | None = None
+    """The oldest message that is known already."""
+    limit: int = Field(default=50, ge=1, le=200)
 
 
 class AgentConversation(BaseModel):
@@ -340,6 +367,8 @@ class AgentConversationEntry(BaseModel):
     outcome: MessageOutcome | None = None
     reason: str | None = None
     at: datetime
+    cut: bool = False
+    """Whether one of the texts is longer than a page has room for, and ends early."""
 
 
 class MessageDelta(_Shape):

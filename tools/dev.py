@@ -72,6 +72,7 @@ def targets() -> dict[str, Target]:
         ),
         "bench-api": Target("the second half of bench: the API alone", ("-m", "tools.apibench"), CLUSTER_TOOLS),
         "bench-wake": Target("print what a wake costs on a real pod", ("-m", "tools.wakebench")),
+        "bench-chat": Target("print what a chat costs beside its agent alone, on real pods", ("-m", "tools.chatbench")),
         "first-user": Target(
             "walk through the API with curl on real pods, with the default timeouts: 4 minutes",
             ("-m", "tools.firstuser"),

@@ -1,4 +1,4 @@
-"""`python -m tools.docs [--check]`: write docs/reference/cli.md, metrics.md and openapi.json from the code itself."""
+"""`python -m tools.docs [--check]`: write what is generated in docs/reference from the code itself."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer.main
 from typer.core import TyperGroup
 
 from sessionctl.adapters.metrics import NoMetrics
+from sessionctl.agent import openapi
 from sessionctl.api.app import build
 from sessionctl.cli.app import app
 from sessionctl.settings import ApiSettings
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 PAGE = ROOT / "docs" / "reference" / "cli.md"
 OPENAPI = ROOT / "docs" / "reference" / "openapi.json"
+AGENT_OPENAPI = ROOT / "docs" / "reference" / "agent-openapi.json"
 _WIDTH = 100
 _HEAD = """\
 # The command line
@@ -67,12 +69,19 @@ def render_api() -> str:
     return json.dumps(build(ApiSettings(), NoMetrics()).openapi(), indent=2, sort_keys=True) + "\n"
 
 
+def render_agent() -> str:
+    """Return the OpenAPI document of the agent."""
+    return json.dumps(openapi.document(), indent=2, sort_keys=True) + "\n"
+
+
 def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m tools.docs", description=__doc__)
     parser.add_argument("--check", action="store_true", help="only say whether the pages are current")
     arguments = parser.parse_args()
-    pages = {PAGE: render(), metrics_page.PAGE: metrics_page.render(), OPENAPI: render_api()}
+    pages = {PAGE: render(), metrics_page.PAGE: metrics_page.render(), OPENAPI: render_api()} | {
+        AGENT_OPENAPI: render_agent()
+    }
     stale = [page for page, text in pages.items() if not page.is_file() or page.read_text() != text]
     for page in stale:
         if arguments.check:

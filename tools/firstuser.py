@@ -40,6 +40,7 @@ ACTION: Final = {"uuid", "action", "status"}
 STATUS: Final = {"uuid", "session", "queue_length", "replicas", "timestamp"}
 SESSION: Final = {"user_id", "tenant", "profile", "status", "url", "created_at", "last_active"}
 QUEUED_CHAT: Final = {"uuid", "action", "status", "message_id"}
+CHAT_REPLY: Final = {*QUEUED_CHAT, "reply"}
 CONVERSATION: Final = {"uuid", "messages", "partial"}
 WHY: Final = {"uuid", "status", "awake", "held_by", "sleeps_at", "limits"}
 ACCESS: Final = {"uuid", "url", "token", "expires_at"}
@@ -167,9 +168,12 @@ class FirstUser:
         fields(self.curl.get(f"{one}/why"), 200, WHY)
         access = fields(self.curl.quiet().post(f"{one}/access"), 200, ACCESS)
         expect(access["url"].partition("_session/")[0], listed["sessions"][0]["session"]["url"], "the editor's address")
-        chat = fields(self.curl.post(f"{one}/chat", {"message": "hello"}), 202, QUEUED_CHAT)
+        chats = [fields(self.curl.post(f"{one}/chat", {"message": "hello"}), 202, QUEUED_CHAT)]
+        # The second is answered after the first.
+        chats.append(fields(self.curl.post(f"{one}/chat?wait=20", {"message": "hello again"}), 200, CHAT_REPLY))
+        expect((chats[1]["status"], chats[1]["reply"]), ("done", "hello again"), "status and reply")
         messages = fields(self.curl.get(f"{one}/messages"), 200, CONVERSATION)["messages"]
-        expect([each["message_id"] for each in messages], [chat["message_id"]], "the conversation")
+        expect([each["message_id"] for each in messages], [each["message_id"] for each in chats], "the conversation")
         history = self.curl.get(f"{one}/events", "--no-buffer", "--max-time", "1")
         told = {line.removeprefix("event: ") for line in history.text.splitlines() if line.startswith("event: ")}
         expect({"created", "woken", "slept"} - told, set(), "what the events do not tell of")
@@ -177,8 +181,6 @@ class FirstUser:
             expect(self.curl.get(path).status, 200, "the status of the answer")
         for path in ("/metrics", "/openapi.json", "/docs"):
             expect(self.curl.quiet().get(path).status, 200, f"the status of {path}")
-        # A message waits, so only who insists puts it to sleep.
-        expect(self.curl.post(f"{one}/sleep").status, 409, "the status of the answer")
         answer = fields(self.curl.post(f"{one}/sleep?force=true"), 200, ACTION)
         expect(answer["action"], "sleep", "the action")
         expect(fields(self.curl.delete(one), 202, ACTION)["action"], "delete", "the action")

@@ -43,7 +43,7 @@ SESSIONCTL: Final = Path(sysconfig.get_path("scripts")) / "sessionctl"
 
 _PODS: Final = "/api/v1/namespaces/sessions/pods"
 _LOG_LINE: Final = re.compile(r'^time="([^"]+)" level=\w+ msg="(.*)"')
-_BARE: Final = {
+BARE: Final = {
     "apiVersion": "apps/v1",
     "kind": "Deployment",
     "metadata": {"name": "bare"},
@@ -72,6 +72,7 @@ _BARE: Final = {
         },
     },
 }
+"""A Deployment whose pods hold nothing and wait for nothing."""
 
 
 @dataclass
@@ -221,7 +222,7 @@ def create_session(cluster: LocalCluster) -> str:
 async def measure(cluster: LocalCluster) -> Bench:
     """Run the rounds with a new session."""
     session_id = parse_session_id(create_session(cluster))
-    cluster.kubectl("-n", "sessions", "apply", "-f", "-", stdin=json.dumps(_BARE))
+    cluster.kubectl("-n", "sessions", "apply", "-f", "-", stdin=json.dumps(BARE))
     bench = Bench(cluster)
     options = DirectOptions(kubeconfig=str(cluster.kubeconfig), helm=str(cluster.binary("helm")))
     async with open_factory(options) as factory:

@@ -10,78 +10,33 @@ import asyncio
 import logging
 import math
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final, Protocol
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final
 
-import h11
-
-from sessionctl.errors import SessionctlError
+from sessionctl.adapters.agent_http import Exchange
+from sessionctl.errors import AgentError, SessionctlError
 from sessionctl.models import Activity
 from sessionctl.wire import AgentActivity
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
+    from sessionctl.adapters.agent_http import Dial
     from sessionctl.models import SessionId, Workspace
 
 ANSWER_SECONDS: Final = 3.0
 MAX_ANSWER_BYTES: Final = 65536
-MAX_EVENTS: Final = 100
+MAX_PIECES: Final = 100
 """An honest answer has a handful; thousands of tiny chunks would cost more time than they take on the wire."""
-READ_BYTES: Final = 8192
-"""h11 measures a head that does not end only between two readings."""
 PATH: Final = "/v1/activity"
 
-_OK: Final = 200
-
 _log = logging.getLogger(__name__)
-
-
-class ByteStream(Protocol):
-    """One connection to an agent."""
-
-    async def read(self) -> bytes:
-        """Return what comes next, nothing at the end."""
-        ...
-
-    async def write(self, data: bytes) -> None:
-        """Send."""
-        ...
-
-    def close(self) -> None:
-        """Drop the connection without waiting for anybody."""
-        ...
-
-
-class TcpStream:
-    """``ByteStream`` on a plain connection, made without regard to proxies: the token is for the pod alone."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
-
-    @classmethod
-    async def connect(cls, host: str, port: int) -> TcpStream:
-        """Connect; raises OSError."""
-        return cls(*await asyncio.open_connection(host, port))
-
-    async def read(self) -> bytes:
-        """See ``ByteStream``."""
-        return await self._reader.read(READ_BYTES)
-
-    async def write(self, data: bytes) -> None:
-        """See ``ByteStream``."""
-        self._writer.write(data)
-        await self._writer.drain()
-
-    def close(self) -> None:
-        """See ``ByteStream``."""
-        self._writer.transport.abort()
 
 
 class AgentProbe:
     """Asks ``GET /v1/activity`` over a new connection each time, with the token of that session."""
 
-    def __init__(self, dial: Callable[[SessionId], Awaitable[ByteStream]], token: Callable[[SessionId], str]) -> None:
+    def __init__(self, dial: Dial, token: Callable[[SessionId], str]) -> None:
         self._dial = dial
         self._token = token
 
@@ -92,7 +47,7 @@ class AgentProbe:
             async with asyncio.timeout(ANSWER_SECONDS):
                 stream = await self._dial(session_id)
                 try:
-                    answer = await _get(stream, self._token(session_id))
+                    answer = await _get(Exchange(stream), self._token(session_id))
                 finally:
                     stream.close()
             return _activity(answer)
@@ -102,50 +57,26 @@ class AgentProbe:
             return None
 
 
-class _BadAnswerError(Exception):
-    """The agent's answer is none; the message holds nothing that the agent wrote."""
-
-
-async def _get(stream: ByteStream, token: str) -> bytes:
+async def _get(exchange: Exchange, token: str) -> bytes:
     """Ask and return the body of a 200; raises whatever goes wrong."""
-    protocol = h11.Connection(h11.CLIENT)
-    headers = [
-        ("Host", "agent"),
-        ("Accept", "application/json"),
-        ("Authorization", f"Bearer {token}"),
-        ("Connection", "close"),
-    ]
-    question = protocol.send(h11.Request(method="GET", target=PATH, headers=headers)) or b""
-    await stream.write(question + (protocol.send(h11.EndOfMessage()) or b""))
-    received, events, body = 0, 0, b""
-    while True:
-        event = protocol.next_event()
-        if event is h11.NEED_DATA:
-            data = await stream.read()
-            received += len(data)
-            if received > MAX_ANSWER_BYTES:
-                raise _BadAnswerError(f"more than {MAX_ANSWER_BYTES} bytes")
-            protocol.receive_data(data)
-            continue
-        events += 1
-        if events > MAX_EVENTS:
-            raise _BadAnswerError(f"more than {MAX_EVENTS} pieces")
-        if isinstance(event, h11.Response):
-            if event.status_code != _OK:
-                raise _BadAnswerError(f"status {event.status_code}")
-        elif isinstance(event, h11.Data):
-            body += event.data
-        elif isinstance(event, h11.EndOfMessage):
-            return body
-        elif not isinstance(event, h11.InformationalResponse):
-            raise _BadAnswerError("it ended early")
+    status = await exchange.ask("GET", PATH, token)
+    if status != HTTPStatus.OK:
+        raise AgentError(f"status {status}")
+    body = b""
+    while data := await exchange.read():
+        body += data
+        if exchange.received > MAX_ANSWER_BYTES:
+            raise AgentError(f"more than {MAX_ANSWER_BYTES} bytes")
+        if exchange.pieces > MAX_PIECES:
+            raise AgentError(f"more than {MAX_PIECES} pieces")
+    return body
 
 
 def _activity(body: bytes) -> Activity:
     said = AgentActivity.model_validate_json(body, strict=True)
     if "message_running" not in said.model_fields_set:
         # Every agent says this much; what only looks like one must not put a working user to sleep.
-        raise _BadAnswerError("it says nothing")
+        raise AgentError("it says nothing")
     return Activity(
         message_running=said.message_running,
         hold=_age(said.hold),
@@ -158,11 +89,11 @@ def _age(seconds: float | None) -> timedelta | None:
     if seconds is None:
         return None
     if not math.isfinite(seconds) or seconds < 0:
-        raise _BadAnswerError("an age that is none")
+        raise AgentError("an age that is none")
     return timedelta(seconds=seconds)
 
 
 def _named(error: Exception) -> str:
-    if isinstance(error, (_BadAnswerError, SessionctlError)):
+    if isinstance(error, SessionctlError):
         return str(error)
     return type(error).__name__

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sessionctl.models import Dependency, EventKind, Loop, SessionStatus
+    from sessionctl.models import Dependency, EventKind, Loop, MessageOutcome, SessionStatus
 
 
 class NoMetrics:
@@ -29,6 +29,12 @@ class NoMetrics:
         """See ``ports.Metrics``."""
 
     def set_sessions(self, counts: Mapping[SessionStatus, int], waiting: int) -> None:
+        """See ``ports.Metrics``."""
+
+    def count_message(self, outcome: MessageOutcome) -> None:
+        """See ``ports.Metrics``."""
+
+    def set_deliveries(self, sessions: int) -> None:
         """See ``ports.Metrics``."""
 
     def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:

@@ -12,7 +12,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from sessionctl.models import Dependency, EventKind, Loop, SessionStatus
+from sessionctl.models import Dependency, EventKind, Loop, MessageOutcome, SessionStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -38,6 +38,7 @@ LABEL_VALUES: Final[Mapping[str, Sequence[str]]] = {
     "loop": tuple(loop for loop in Loop if loop not in _WAITING),
     "dependency": tuple(Dependency),
     "status": tuple(SessionStatus),
+    "outcome": tuple(MessageOutcome),
     "method": (*sorted(_METHODS), _OTHER),
 }
 """What labels can be, but for ``route`` and the ``status`` of requests."""
@@ -115,6 +116,15 @@ class PrometheusMetrics:
             "sessionctl_messages_waiting",
             "Chats and other demand in the lists of awake sessions; every manager tells of all.",
         )
+        self._messages = self._made(
+            Counter,
+            "sessionctl_messages",
+            "Chats that were delivered or given up, by outcome; each is counted by the manager that ended it.",
+            "outcome",
+        )
+        self._deliveries = self._made(
+            Gauge, "sessionctl_deliveries", "Sessions whose chats this manager is delivering."
+        )
         self._requests_total = self._made(
             Counter, "sessionctl_http_requests", "Requests of the Session API.", "method", "route", "status"
         )
@@ -131,6 +141,8 @@ class PrometheusMetrics:
         # A series that appears with its first value has no rate before its second: alerts would miss the first.
         for kind in EventKind:
             self._events.labels(kind)
+        for outcome in MessageOutcome:
+            self._messages.labels(outcome)
         for dependency in Dependency:
             self._health.labels(dependency)
 
@@ -166,6 +178,14 @@ class PrometheusMetrics:
         for status in SessionStatus:
             self._sessions.labels(status).set(counts.get(status, 0))
         self._waiting.set(waiting)
+
+    def count_message(self, outcome: MessageOutcome) -> None:
+        """See ``ports.Metrics``."""
+        self._messages.labels(outcome).inc()
+
+    def set_deliveries(self, sessions: int) -> None:
+        """See ``ports.Metrics``."""
+        self._deliveries.set(sessions)
 
     def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """See ``ports.Metrics``."""

@@ -71,6 +71,30 @@ def last_lines(descriptor: int, count: int) -> list[bytes]:
     return _read(descriptor, _line_start(descriptor, end, count), end).removesuffix(b"\n").split(b"\n")
 
 
+def spans_from_the_end(descriptor: int) -> Iterator[tuple[int, int]]:
+    """Yield where each whole line begins and ends, the last one first; what is torn at the end is passed over.
+
+    Holds one block, however long a line is.
+    """
+    position, stop = os.fstat(descriptor).st_size, None
+    while position > 0:
+        start = max(0, position - BLOCK)
+        block = _read(descriptor, start, position)
+        newline = len(block)
+        while (newline := block.rfind(b"\n", 0, newline)) >= 0:
+            if stop is not None:
+                yield start + newline + 1, stop
+            stop = start + newline
+        position = start
+    if stop is not None:
+        yield 0, stop
+
+
+def read_span(descriptor: int, start: int, end: int) -> bytes:
+    """Return these bytes of a file, fewer where it has ended."""
+    return _read(descriptor, start, end)
+
+
 def parse_line(line: bytes) -> JsonObject | None:
     """Return the object that a line holds; None when it holds none."""
     try:

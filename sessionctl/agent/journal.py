@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from sessionctl.agent.files import ensure_folder, open_to_append, storage_errors, sync_folder, write_all
 from sessionctl.agent.lines import delta_line, end_line
 from sessionctl.agent.records import Recorded, Start, read
+from sessionctl.errors import UnavailableError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -113,6 +114,27 @@ class Journal:
         finally:
             message.close()
         return read(recorded.file) or recorded
+
+    @storage_errors()
+    def refuse(self, start: Start, lines: int, outcome: MessageOutcome, reason: str) -> Recorded:
+        """Record the end of a message that is not run, after so many lines of it that somebody else saw."""
+        file = self._open / f"{start.id}{SUFFIX}"
+        descriptor = open_to_append(file, create=True)
+        try:
+            write_all(descriptor, start.line() + end_line(start.attempt, lines + 1, outcome, reason))
+            os.fsync(descriptor)
+            sync_folder(self._open)
+        finally:
+            os.close(descriptor)
+        recorded = read(file)
+        if recorded is None:
+            raise UnavailableError("the workspace does not keep what is written")
+        return recorded
+
+    @storage_errors()
+    def peek(self, message: OpenMessage) -> Recorded | None:
+        """Return how far the message has come that runs; its file is not touched."""
+        return read(message.file) if message.file.exists() else None
 
     @storage_errors()
     def settle(self, recorded: Recorded) -> None:

@@ -1,11 +1,22 @@
-"""What answers a message. Only ``echo`` so far; ``command`` and ``openai`` take the same place."""
+"""What answers a message."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Protocol
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator
+
+    from sessionctl.agent.records import Start
+
+
+class KindName(StrEnum):
+    """What can answer."""
+
+    ECHO = "echo"
+    COMMAND = "command"
+    OPENAI = "openai"
 
 
 class Kind(Protocol):
@@ -16,9 +27,20 @@ class Kind(Protocol):
         """Whether a message that was cut off midway may be run again."""
         ...
 
-    def reply(self, message: str) -> AsyncGenerator[str, None]:
-        """Yield the reply; it is closed when the agent has to stop."""
+    def warm_up(self) -> None:
+        """Do once what is slow the first time; called in a thread once the agent is ready."""
         ...
+
+    def reply(self, asked: Start) -> AsyncGenerator[str, None]:
+        """Yield the reply; it is closed, and awaited, when the agent has to stop or the message is cancelled.
+
+        Raises FailedReplyError.
+        """
+        ...
+
+
+class FailedReplyError(Exception):
+    """The message has failed, for a reason that its user may read."""
 
 
 class Echo:
@@ -26,9 +48,9 @@ class Echo:
 
     repeatable = True
 
-    async def reply(self, message: str) -> AsyncGenerator[str, None]:
+    def warm_up(self) -> None:
+        """Nothing is slow the first time."""
+
+    async def reply(self, asked: Start) -> AsyncGenerator[str, None]:
         """Yield the message."""
-        yield message
-
-
-KINDS: Final[dict[str, Callable[[], Kind]]] = {"echo": Echo}
+        yield asked.message

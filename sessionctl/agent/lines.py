@@ -35,5 +35,5 @@ def end_line(attempt: int, seq: int, outcome: MessageOutcome, reason: str | None
 
 
 def encode(line: JsonObject) -> bytes:
-    """Return one line."""
-    return json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+    """Return one line; half of a surrogate pair, which is no text, becomes a question mark."""
+    return json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode(errors="replace") + b"\n"

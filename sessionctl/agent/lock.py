@@ -19,6 +19,11 @@ class WorkspaceLock:
     def __init__(self, file: Path) -> None:
         self._descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
+    @property
+    def descriptor(self) -> int:
+        """The open file that holds the lock; a process that is given it holds the lock too."""
+        return self._descriptor
+
     def try_acquire(self) -> bool:
         """Take the lock if nobody else has it."""
         try:

@@ -20,6 +20,10 @@ FAILED: Final = 1
 
 def main() -> None:
     """Run the agent until SIGTERM; exit code 0 after it, 2 for a wrong setting, 1 when the workspace cannot be used."""
+    if sys.argv[1:2] == ["hold"]:
+        from sessionctl.agent.hold import hold
+
+        hold(sys.argv[2:], os.environ)
     # The first process of a container is not ended by a signal it has no handler for, and loading takes a while.
     signal.signal(signal.SIGTERM, _leave)
     # Nothing that is loaded becomes garbage. It is looked for again once the agent is ready.

@@ -6,16 +6,33 @@ is ready, while the message that woke the session is still on its way.
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from sessionctl.agent.activity import Ages
 from sessionctl.errors import InvalidRequestError
-from sessionctl.wire import AgentActivity, FieldProblem, MessageRequest, MessageResume, Problem
+from sessionctl.wire import (
+    AgentActivity,
+    AgentConversation,
+    AgentConversationEntry,
+    CancelRequest,
+    ConversationQuery,
+    FieldProblem,
+    MessageEnded,
+    MessageRequest,
+    MessageResume,
+    Problem,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from http import HTTPStatus
+
+    from sessionctl.agent.pages import Page
+    from sessionctl.agent.records import Recorded
 
 Shape = TypeVar("Shape", bound=BaseModel)
 
@@ -38,9 +55,36 @@ def parse_resume(query: Mapping[str, str]) -> MessageResume:
     return _parse(lambda: MessageResume.model_validate(dict(query)))
 
 
-def activity(*, message_running: bool) -> str:
+def parse_cancel(message_id: str) -> CancelRequest:
+    """Read the path of a cancel; raises InvalidFieldsError."""
+    return _parse(lambda: CancelRequest.model_validate({"id": message_id}))
+
+
+def parse_page(query: Mapping[str, str]) -> ConversationQuery:
+    """Read the query of the conversation; raises InvalidFieldsError."""
+    return _parse(lambda: ConversationQuery.model_validate(dict(query)))
+
+
+def ended(recorded: Recorded) -> str:
+    """Return the answer about how a message ended."""
+    assert recorded.outcome is not None  # noqa: S101 - the runner answers with nothing else
+    return MessageEnded(id=recorded.start.id, outcome=recorded.outcome, reason=recorded.reason).model_dump_json(
+        exclude_none=True
+    )
+
+
+def conversation(page: Page) -> str:
+    """Return a page of the conversation."""
+    entries = (
+        AgentConversationEntry.model_validate(asdict(turn) | {"at": datetime.fromisoformat(turn.at)})
+        for turn in page.turns
+    )
+    return AgentConversation(messages=tuple(entries), more=page.more).model_dump_json()
+
+
+def activity(*, message_running: bool, ages: Ages) -> str:
     """Return the answer about what goes on."""
-    return AgentActivity(message_running=message_running).model_dump_json()
+    return AgentActivity(message_running=message_running, **asdict(ages)).model_dump_json()
 
 
 def problem(status: HTTPStatus, code: str, detail: str, error: Exception | None = None) -> str:
@@ -53,7 +97,7 @@ def warm_up() -> None:
     """Do once what is slow the first time."""
     parse_message(b'{"id":"x","message":"x","user_id":"x"}')
     parse_resume({})
-    activity(message_running=False)
+    activity(message_running=False, ages=Ages())
 
 
 def _parse(read: Callable[[], Shape]) -> Shape:

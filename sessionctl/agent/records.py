@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass
+from io import StringIO
 from typing import TYPE_CHECKING, Final
 
 from sessionctl.agent.clock import now
@@ -81,10 +82,13 @@ class Recorded:
     """Where the lines of the answer begin."""
     size: int
     lines: int
+    """Number of the last line, 0 without any."""
     reply: str
     outcome: MessageOutcome | None
     """None when it was cut off."""
     reason: str | None
+    first_line: int = 1
+    """Number of the first line: an attempt whose beginning was lost goes on where its caller had come to."""
 
 
 def hash_of(request: MessageRequest) -> str:
@@ -98,28 +102,31 @@ def read(file: Path) -> Recorded | None:
     The user can write here too: a line that is not ours is passed over.
     """
     start: Start | None = None
-    answer: list[JsonObject] = []
+    first: JsonObject = {}
+    last: JsonObject = {}
     size = offset = 0
+    reply = StringIO()  # a reply may have come one character a line
     with file.open("rb") as stream:
         for line in stream:
             size += len(line)
             found = parse_line(line) or {}
             if (begun := Start.parse(found.get("start"))) is not None:
-                start, offset, answer = begun, size, []
+                start, offset, first, last, reply = begun, size, {}, {}, StringIO()
             elif isinstance(found.get("seq"), int) and ("delta" in found or "outcome" in found):
-                answer.append(found)
+                first, last = first or found, found
+                reply.write(str(found.get("delta", "")))
     if start is None:
         return None
-    last = answer[-1] if answer else {}
     return Recorded(
         file=file,
         start=start,
         offset=offset,
         size=size,
         lines=_integer(last.get("seq")),
-        reply="".join(str(line["delta"]) for line in answer if "delta" in line),
+        reply=reply.getvalue(),
         outcome=_outcome(last.get("outcome")),
         reason=None if last.get("reason") is None else str(last["reason"]),
+        first_line=max(1, _integer(first.get("seq"))),
     )
 
 

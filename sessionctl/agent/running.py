@@ -6,7 +6,7 @@ import asyncio
 import os
 from dataclasses import dataclass, field
 from io import FileIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sessionctl.agent.files import BLOCK
 
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from sessionctl.agent.journal import OpenMessage
     from sessionctl.agent.records import Recorded, Start
     from sessionctl.wire import MessageResume
+
+QUIET_SECONDS: Final = 5.0
+"""A silent answer shows a sign of life after so long; ten seconds are promised."""
 
 
 @dataclass
@@ -36,14 +39,27 @@ class Progress:
         self.closed = True
         self._wake()
 
-    async def changed(self) -> None:
-        """Return at the next change."""
-        await self._changed.wait()
+    async def changed(self, within: float) -> bool:
+        """Return at the next change; False when there was none for so many seconds."""
+        try:
+            async with asyncio.timeout(within):
+                await self._changed.wait()
+        except TimeoutError:
+            return False
+        return True
 
     def _wake(self) -> None:
         # Each event is set once: who waits for the next change holds the next event.
         self._changed.set()
         self._changed = asyncio.Event()
+
+
+@dataclass
+class Cut:
+    """Why a reply was cut off: somebody cancelled the message, or else the agent stops."""
+
+    cancelled: bool = False
+    made: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,7 +69,15 @@ class Running:
     message: OpenMessage
     progress: Progress
     reply: asyncio.Task[str | None]
+    cut: Cut
     task: asyncio.Task[None]
+
+    def cut_off(self, *, cancelled: bool) -> None:
+        """End the reply; once, because a second cut would interrupt the ending of what it runs."""
+        if self.cut.made or self.reply.done():
+            return
+        self.cut.made, self.cut.cancelled = True, cancelled
+        self.reply.cancel()
 
 
 def join(running: Running, seen: MessageResume) -> AsyncGenerator[bytes, None]:
@@ -67,7 +91,8 @@ def join(running: Running, seen: MessageResume) -> AsyncGenerator[bytes, None]:
 def replay(recorded: Recorded, seen: MessageResume) -> AsyncGenerator[bytes, None]:
     """Repeat the answer of a message that ended."""
     reader = FileIO(recorded.file)
-    return _follow(reader, recorded.offset, _skip(recorded.start, seen), Progress(recorded.size, closed=True))
+    skip = max(0, _skip(recorded.start, seen) - (recorded.first_line - 1))
+    return _follow(reader, recorded.offset, skip, Progress(recorded.size, closed=True))
 
 
 def _skip(start: Start, seen: MessageResume) -> int:
@@ -92,5 +117,6 @@ async def _follow(reader: FileIO, offset: int, skip: int, progress: Progress) ->
                     yield block
             elif progress.closed:
                 return
-            else:
-                await progress.changed()
+            elif not await progress.changed(QUIET_SECONDS):
+                # All that is published was yielded, and it ends with a whole line.
+                yield b"\n"

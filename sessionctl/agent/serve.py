@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import signal
 import socket
 import uuid
@@ -13,10 +14,11 @@ from typing import TYPE_CHECKING, Final
 
 import uvicorn
 
+from sessionctl.agent.activity import Activity
 from sessionctl.agent.conversation import Conversation
 from sessionctl.agent.files import ensure_folder
 from sessionctl.agent.journal import Journal
-from sessionctl.agent.kinds import KINDS
+from sessionctl.agent.kinds import Echo, KindName
 from sessionctl.agent.lock import WorkspaceLock
 from sessionctl.agent.logs import log_to_stderr
 from sessionctl.agent.runner import Runner
@@ -29,8 +31,9 @@ if TYPE_CHECKING:
     from sessionctl.agent.kinds import Kind
     from sessionctl.agent.settings import AgentSettings
 
-MESSAGE_SECONDS: Final = 12.0
-"""How long a message may go on after SIGTERM; with what follows it stays below the promised 15 s."""
+MESSAGE_SECONDS: Final = 10.0
+"""How long a message may go on after SIGTERM; with the 4 s that ending a command can take then, and what follows, it
+stays below the promised 15 s."""
 ANSWER_SECONDS: Final = 0.5
 """How long answers that are complete may take to be sent after that; the rest is replayed after the next start."""
 
@@ -54,7 +57,24 @@ def run(settings: AgentSettings, kind: Kind | None = None) -> None:
     log_to_stderr()
     lock = _open_lock(settings)
     listener = _listen(settings)
-    asyncio.run(_serve(settings, kind or KINDS[settings.kind](), lock, listener))
+    asyncio.run(_serve(settings, kind or build_kind(settings, lock), lock, listener))
+
+
+def build_kind(settings: AgentSettings, lock: WorkspaceLock) -> Kind:
+    """Return what answers messages; only what is wanted is loaded."""
+    match settings.kind:
+        case KindName.COMMAND:
+            from sessionctl.agent.command import Command
+
+            assert settings.command is not None  # noqa: S101 - the settings see to it
+            return Command(settings.command, settings.workspace, os.environ, lock)
+        case KindName.OPENAI:
+            from sessionctl.agent.openai import OpenAI
+
+            assert settings.openai is not None  # noqa: S101 - as above
+            return OpenAI(settings.openai, Conversation(settings.state / "conversation.jsonl"))
+        case KindName.ECHO:
+            return Echo()
 
 
 async def _serve(settings: AgentSettings, kind: Kind, lock: WorkspaceLock, listener: socket.socket) -> None:
@@ -68,11 +88,12 @@ async def _serve(settings: AgentSettings, kind: Kind, lock: WorkspaceLock, liste
         kind=kind,
         boot_id=str(uuid.uuid4()),
     )
-    agent = Agent(settings.token, runner)
+    agent = Agent(settings.token, runner, Activity(settings.editor_port))
     server = _Server(_configuration(agent))
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     opening = asyncio.create_task(_open(agent, lock))
-    for task in (serving, opening):
+    watching = asyncio.create_task(agent.work.watch())
+    for task in (serving, opening, watching):
         task.add_done_callback(lambda task: stopped.set() if task.cancelled() or task.exception() else None)
     await stopped.wait()
     agent.phase = Phase.STOPPING
@@ -81,8 +102,10 @@ async def _serve(settings: AgentSettings, kind: Kind, lock: WorkspaceLock, liste
     server.should_exit = True
     loop.call_later(ANSWER_SECONDS, server.drop_connections)
     await serving
-    with suppress(asyncio.CancelledError):
-        await opening
+    watching.cancel()
+    for task in (opening, watching):
+        with suppress(asyncio.CancelledError):
+            await task
 
 
 async def _open(agent: Agent, lock: WorkspaceLock) -> None:
@@ -90,14 +113,15 @@ async def _open(agent: Agent, lock: WorkspaceLock) -> None:
     await agent.runner.recover()
     agent.phase = Phase.READY
     _logger.info("ready")
-    await asyncio.to_thread(_warm_up)
+    await asyncio.to_thread(_warm_up, agent.runner.kind)
     await agent.runner.prune()
 
 
-def _warm_up() -> None:
+def _warm_up(kind: Kind) -> None:
     from sessionctl.agent import protocol
 
     protocol.warm_up()
+    kind.warm_up()
     gc.freeze()
     gc.enable()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import json
 from dataclasses import dataclass
 from enum import StrEnum
 from http import HTTPStatus
@@ -14,9 +15,12 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from sessionctl.agent import activity
 from sessionctl.errors import (
     ConflictError,
+    ForbiddenError,
     InvalidRequestError,
+    NotFoundError,
     SessionctlError,
     TooLargeError,
     UnauthenticatedError,
@@ -26,12 +30,15 @@ from sessionctl.errors import (
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+    from sessionctl.agent.activity import Activity
     from sessionctl.agent.runner import Runner
 
 STATUSES: Final[dict[type[SessionctlError], HTTPStatus]] = {
     TooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     InvalidRequestError: HTTPStatus.UNPROCESSABLE_ENTITY,
     UnauthenticatedError: HTTPStatus.UNAUTHORIZED,
+    ForbiddenError: HTTPStatus.FORBIDDEN,
+    NotFoundError: HTTPStatus.NOT_FOUND,
     ConflictError: HTTPStatus.CONFLICT,
     UnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     SessionctlError: HTTPStatus.INTERNAL_SERVER_ERROR,
@@ -58,6 +65,7 @@ class Agent:
 
     token: str
     runner: Runner
+    work: Activity
     phase: Phase = Phase.STARTING
 
     async def healthz(self, _request: Request) -> Response:
@@ -68,11 +76,11 @@ class Agent:
     async def activity(self, request: Request) -> Response:
         """Answer what goes on here; before the workspace is ours that would be a guess, and so it is refused."""
         self._authenticate(request)
-        if self.phase is Phase.STARTING:
-            self._require_ready()
+        self._require_workspace()
         from sessionctl.agent import protocol
 
-        return Response(protocol.activity(message_running=self.runner.is_running), media_type="application/json")
+        answer = protocol.activity(message_running=self.runner.is_running, ages=self.work.ages())
+        return Response(answer, media_type="application/json")
 
     async def messages(self, request: Request) -> Response:
         """Stream the answer to a message."""
@@ -84,11 +92,45 @@ class Agent:
         message = protocol.parse_message(await _body(request))
         return StreamingResponse(await self.runner.answer(message, seen), media_type="application/x-ndjson")
 
+    async def cancel(self, request: Request) -> Response:
+        """End a message, and answer with its outcome once that is recorded; also while the agent stops."""
+        self._authenticate(request)
+        self._require_workspace()
+        from sessionctl.agent import protocol
+
+        cancelled = protocol.parse_cancel(request.path_params["id"])
+        return _json(protocol.ended(await self.runner.cancel(cancelled.id)))
+
+    async def conversation(self, request: Request) -> Response:
+        """Answer with some of the conversation."""
+        self._authenticate(request)
+        self._require_workspace()
+        from sessionctl.agent import protocol
+
+        wanted = protocol.parse_page(request.query_params)
+        return _json(protocol.conversation(await self.runner.converse(wanted.before, wanted.limit)))
+
+    async def openapi(self, _request: Request) -> Response:
+        """Answer with the description of all this."""
+        from sessionctl.agent import openapi
+
+        return _json(json.dumps(openapi.document()))
+
+    async def docs(self, _request: Request) -> Response:
+        """Answer with the same for people."""
+        from sessionctl.agent import openapi
+
+        return Response(openapi.page(), media_type="text/html")
+
     def _authenticate(self, request: Request) -> None:
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         matches = hmac.compare_digest(given.strip().encode(), self.token.encode())
         if scheme.lower() != "bearer" or not matches:
             raise UnauthenticatedError("the bearer token of this session is missing or wrong")
+
+    def _require_workspace(self) -> None:
+        if self.phase is Phase.STARTING:
+            self._require_ready()
 
     def _require_ready(self) -> None:
         match self.phase:
@@ -107,6 +149,11 @@ def build_app(agent: Agent) -> Starlette:
             Route("/healthz", agent.healthz, methods=["GET"]),
             Route("/v1/activity", agent.activity, methods=["GET"]),
             Route("/v1/messages", agent.messages, methods=["POST"]),
+            Route("/v1/messages/{id}", agent.cancel, methods=["DELETE"]),
+            Route("/v1/conversation", agent.conversation, methods=["GET"]),
+            *activity.routes(agent.work),
+            Route("/openapi.json", agent.openapi, methods=["GET"]),
+            Route("/docs", agent.docs, methods=["GET"]),
         ],
         exception_handlers={
             SessionctlError: _on_error,
@@ -115,6 +162,10 @@ def build_app(agent: Agent) -> Starlette:
             Exception: _on_bug,
         },
     )
+
+
+def _json(body: str) -> Response:
+    return Response(body, media_type="application/json")
 
 
 async def _body(request: Request) -> bytes:

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Final
 
 from sessionctl.api.sse import Streams
 from sessionctl.core.admission import Gatekeeper, Tenancy
-from sessionctl.core.idempotency import Idempotency
 from sessionctl.core.throttle import Throttle
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+    from sessionctl.core.chats import ChatService
     from sessionctl.core.demand import DemandService
     from sessionctl.core.events import EventHub
+    from sessionctl.core.idempotency import Idempotency
     from sessionctl.core.keys import KeyRing
     from sessionctl.core.sessions import SessionService
     from sessionctl.core.tokens import TokenService
@@ -65,6 +66,7 @@ class Services:
     life: Life
     helm_slots: asyncio.Semaphore
     hub: EventHub
+    chats: ChatService
     streams: Streams
 
     @asynccontextmanager
@@ -81,7 +83,7 @@ async def assemble(
 
     ``told`` knows what agents said last; without it they are asked when somebody asks why.
     """
-    settings, store = factory.settings, factory.store
+    settings, store, hub = factory.settings, factory.store, factory.create_event_hub()
     tokens = await factory.create_token_service()
     throttle = Throttle(store, factory.clock, settings.api)
     views = factory.create_view_service(factory.mirror)
@@ -98,10 +100,11 @@ async def assemble(
         open_sessions=factory.create_session_service,
         gatekeeper=Gatekeeper(keys, tokens, Tenancy(factory.mirror, factory.cluster, store), throttle),
         throttle=throttle,
-        idempotency=Idempotency(store, settings.api.idempotency_lifetime),
+        idempotency=factory.create_idempotency(),
         tokens=tokens,
         life=life,
         helm_slots=asyncio.Semaphore(PARALLEL_HELM),
-        hub=factory.create_event_hub(),
+        hub=hub,
+        chats=await factory.create_chat_service(hub, factory.mirror),
         streams=Streams(),
     )

@@ -1,4 +1,4 @@
-"""Server-sent events: a session's history, then what happens, until somebody goes."""
+"""Server-sent events: what has happened, then what happens, until somebody goes or nothing more can come."""
 
 from __future__ import annotations
 
@@ -13,14 +13,19 @@ from sessionctl.core.reports import event
 from sessionctl.errors import RateLimitedError, SessionctlError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+    from contextlib import AbstractAsyncContextManager
 
     from starlette.types import Receive, Scope, Send
 
-    from sessionctl.core.events import EventHub, Listener
-    from sessionctl.models import SessionId, StoredEvent
+    from sessionctl.models import StoredEvent
+
+    Source = Callable[[], AbstractAsyncContextManager[AsyncIterator[StoredEvent]]]
+    """Opens what is sent: an iterator whose next step may be cancelled without losing anything."""
 
 MEDIA_TYPE: Final = "text/event-stream"
+EVENTS_CONTENT: Final = {MEDIA_TYPE: {"schema": {"type": "string"}}}
+"""Of such an answer, as the document says it."""
 HEARTBEAT_SECONDS: Final = 15.0
 """Proxies end what is silent; and so often it is seen whether the listener may still listen."""
 RECONNECT_MS: Final = 2000
@@ -34,12 +39,13 @@ class Streams:
 
     def __init__(self) -> None:
         self.heartbeat_seconds = HEARTBEAT_SECONDS
+        self.most_per_caller = MOST_STREAMS_PER_CALLER
         self._open: Counter[str] = Counter()
 
     @contextmanager
     def place(self, caller: str) -> Iterator[None]:
         """Hold a place; raises RateLimitedError when there is none."""
-        if self._open[caller] >= MOST_STREAMS_PER_CALLER or self._open.total() >= MOST_STREAMS:
+        if self._open[caller] >= self.most_per_caller or self._open.total() >= MOST_STREAMS:
             raise RateLimitedError("too many open event streams", retry_after=10, hint="Close some.")
         self._open[caller] += 1
         try:
@@ -51,7 +57,7 @@ class Streams:
 
 
 class EventStream(Response):
-    """The answer of events.
+    """An answer of events, for as long as its source has any.
 
     ``still_allowed`` raises when the caller may no longer listen; ``ending`` is set when the process ends.
     """
@@ -59,30 +65,26 @@ class EventStream(Response):
     def __init__(
         self,
         *,
-        hub: EventHub,
+        source: Source,
         streams: Streams,
         caller: str,
-        session_id: SessionId,
-        after: str | None,
         still_allowed: Callable[[], Awaitable[object]],
         ending: asyncio.Event,
     ) -> None:
         super().__init__(media_type=MEDIA_TYPE, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         del self.headers["Content-Length"]
-        self._hub = hub
+        self._source = source
         self._streams = streams
         self._caller = caller
-        self._session_id = session_id
-        self._after = after
         self._still_allowed = still_allowed
         self._ending = ending
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI
-        """Send until the client goes, the process ends or the caller may no longer listen."""
+        """Send until the source or the process ends, the client goes, or the caller may no longer listen."""
         with self._streams.place(self._caller):
             # Whatever is wrong with the store is told before the stream begins.
-            async with self._hub.listen(self._session_id, self._after) as listener:
-                sending = asyncio.create_task(self._send_all(listener, send))
+            async with self._source() as events:
+                sending = asyncio.create_task(self._send_all(events, send))
                 gone = asyncio.create_task(_disconnect(receive))
                 try:
                     await asyncio.wait((sending, gone), return_when=asyncio.FIRST_COMPLETED)
@@ -91,21 +93,21 @@ class EventStream(Response):
                         task.cancel()
                     await asyncio.gather(sending, gone, return_exceptions=True)
 
-    async def _send_all(self, listener: Listener, send: Send) -> None:
+    async def _send_all(self, events: AsyncIterator[StoredEvent], send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        async with aclosing(self._chunks(listener)) as chunks:
+        async with aclosing(self._chunks(events)) as chunks:
             async for chunk in chunks:
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _chunks(self, listener: Listener) -> AsyncGenerator[bytes, None]:
+    async def _chunks(self, events: AsyncIterator[StoredEvent]) -> AsyncGenerator[bytes, None]:
         yield f"retry: {RECONNECT_MS}\n\n".encode()
         loop = asyncio.get_running_loop()
         look_at = loop.time() + self._streams.heartbeat_seconds
         ended = asyncio.create_task(self._ending.wait())
         try:
             while True:
-                coming = asyncio.ensure_future(anext(listener, None))
+                coming = asyncio.ensure_future(anext(events, None))
                 try:
                     patience = look_at - loop.time()
                     await asyncio.wait((coming, ended), timeout=patience, return_when=asyncio.FIRST_COMPLETED)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sessionctl.cli import apikey, insight, lifecycle, serve, show, upkeep
+from sessionctl.cli import apikey, chat, insight, lifecycle, serve, show, upkeep
 from sessionctl.cli.boundary import ErrorBoundary, flush
 from sessionctl.cli.parameters import PlainCommand
 from sessionctl.cli.run import GlobalOptions
@@ -47,7 +47,8 @@ def root(
     names, or in SESSIONCTL_API_KEY. An option that names the cluster (--kubeconfig, --context, --platform-namespace)
     goes before it.
 
-    Exit codes: 0 done, 1 failed, 2 bad input, 3 not found, 4 conflict, 5 forbidden, 6 a dependency failed, 7 too late.
+    Exit codes: 0 done, 1 failed, 2 bad input, 3 not found, 4 conflict, 5 forbidden, 6 a dependency failed, 7 too late,
+    and of chat: 8 the reply was cut off, 9 the message was cancelled.
 
     Example:
 
@@ -62,7 +63,9 @@ app.command(cls=PlainCommand)(show.status)
 app.command("list", cls=PlainCommand)(show.list_sessions)
 app.command(cls=PlainCommand)(insight.why)
 app.command(cls=PlainCommand)(insight.events)
+app.command(cls=PlainCommand)(chat.chat)
 app.command(cls=PlainCommand)(insight.messages)
+app.command(cls=PlainCommand)(chat.cancel)
 app.command(cls=PlainCommand)(insight.access)
 app.command(cls=PlainCommand)(lifecycle.sleep)
 app.command(cls=PlainCommand)(lifecycle.delete)

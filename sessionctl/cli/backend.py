@@ -13,9 +13,11 @@ if TYPE_CHECKING:
     from sessionctl.wire import (
         Access,
         Action,
+        CancelledChat,
         Conversation,
         CreatedSession,
         Event,
+        QueuedChat,
         SessionList,
         SessionReport,
         VersionInfo,
@@ -76,8 +78,20 @@ class Backend(Protocol):
         """Yield what happened to a session, and with ``follow`` what happens."""
         ...
 
-    async def messages(self, session_id: SessionId) -> Conversation:
-        """Show the conversation."""
+    async def send(self, session_id: SessionId, message: str, key: str | None) -> QueuedChat:
+        """Store a message and wake its session; the same ``key`` again is the same message."""
+        ...
+
+    def chat(self, session_id: SessionId, message: str, key: str | None) -> AsyncGenerator[Event, None]:
+        """As ``send``, and yield what happens to the message, up to its outcome."""
+        ...
+
+    async def cancel(self, session_id: SessionId, message_id: str) -> CancelledChat:
+        """Cancel a message that waits or runs."""
+        ...
+
+    async def messages(self, session_id: SessionId, before: str | None, limit: int) -> Conversation:
+        """Show the newest messages before one (None: the newest of all), oldest first."""
         ...
 
     async def access(self, session_id: SessionId) -> Access:

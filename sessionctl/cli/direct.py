@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -9,14 +10,17 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from sessionctl.cli.backend import Wanted
+    from sessionctl.core.chats import Accepted, ChatService
     from sessionctl.factory import Factory
     from sessionctl.models import SessionId, SessionStatus
     from sessionctl.wire import (
         Access,
         Action,
+        CancelledChat,
         Conversation,
         CreatedSession,
         Event,
+        QueuedChat,
         SessionList,
         SessionReport,
         VersionInfo,
@@ -71,7 +75,8 @@ class DirectBackend:
 
     async def sleep(self, session_id: SessionId, *, force: bool) -> Action:
         """Put a session to sleep; ``force`` cancels its messages."""
-        await self._factory.demand.sleep(session_id, force=force)
+        async with self._chats() as chats:
+            await chats.sleep(session_id, force=force)
         return _action(session_id, "sleep", "sleeping")
 
     async def delete(self, session_id: SessionId, *, purge: bool, wait: bool) -> Action:
@@ -132,14 +137,60 @@ class DirectBackend:
         finally:
             await hub.close()
 
-    async def messages(self, session_id: SessionId) -> Conversation:
-        """Show the conversation."""
-        from sessionctl.wire import ChatMessage, Conversation
+    async def send(self, session_id: SessionId, message: str, key: str | None) -> QueuedChat:
+        """Store a message and wake its session."""
+        from sessionctl.wire import QueuedChat
+
+        async with self._chats() as chats:
+            accepted = await self._accept(chats, session_id, message, key)
+        return QueuedChat(uuid=session_id, message_id=accepted.message_id)
+
+    async def chat(self, session_id: SessionId, message: str, key: str | None) -> AsyncGenerator[Event, None]:
+        """Store a message, which a session manager delivers, and yield what happens to it, up to its outcome."""
+        from sessionctl.core.reports import event
+
+        async with self._chats() as chats:
+            accepted = await self._accept(chats, session_id, message, key)
+            async with chats.follow(accepted) as events:
+                async for stored in events:
+                    yield event(stored)
+
+    async def cancel(self, session_id: SessionId, message_id: str) -> CancelledChat:
+        """Cancel a message that waits or runs."""
+        from sessionctl.models import Cancellation
+        from sessionctl.wire import CancelledChat
+
+        async with self._chats() as chats:
+            done = await chats.cancel(session_id, message_id)
+        status: Literal["cancelled", "cancelling"] = "cancelling" if done is Cancellation.CANCELLING else "cancelled"
+        return CancelledChat(uuid=session_id, status=status, message_id=message_id)
+
+    async def messages(self, session_id: SessionId, before: str | None, limit: int) -> Conversation:
+        """Show the newest messages before one."""
+        from sessionctl.core.reports import conversation
 
         await self._find(session_id)
-        waiting = await self._factory.store.list_waiting(session_id)
-        found = [ChatMessage(message_id=each.message_id, message=each.message, status="queued") for each in waiting]
-        return Conversation(uuid=session_id, messages=tuple(found), partial=True)
+        async with self._chats() as chats:
+            return conversation(session_id, await chats.conversations.read(session_id, before, limit))
+
+    @asynccontextmanager
+    async def _chats(self) -> AsyncGenerator[ChatService, None]:
+        hub = self._factory.create_event_hub()
+        try:
+            yield await self._factory.create_chat_service(hub)
+        finally:
+            await hub.close()
+
+    async def _accept(self, chats: ChatService, session_id: SessionId, message: str, key: str | None) -> Accepted:
+        chats.check(message)
+        tenant = DEFAULT_TENANT
+        if key is not None:
+            # Keys are of tenants, so that the Session API finds what was sent under one here.
+            tenant = (await self._factory.create_view_service().get_status(session_id)).owner.tenant
+        accepted = await chats.accept(session_id, message, tenant, key)
+        if accepted.notice is not None:
+            self._factory.progress(accepted.notice)
+        return accepted
 
     async def access(self, session_id: SessionId) -> Access:
         """Refuse: a token is given out in the name of an API key."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,8 +16,9 @@ if TYPE_CHECKING:
     from sessionctl.wire import Access, Conversation, Event, Why
 
 INTERRUPTED = 130
-WIDEST_EVENT = 15
+WIDEST_EVENT = 18
 MOST_OF_A_MESSAGE = 60
+PAGE = 100
 
 
 def why(ctx: typer.Context, uuid: SessionArgument, output: OutputOption = Output.TABLE) -> None:
@@ -101,26 +103,49 @@ def _line(event: Event, output: Output) -> str:
             about = [event.detail] if event.detail else []
             about += [f"message {event.message_id}"] if event.message_id else []
             about += [event.outcome] if event.outcome else []
+            about += [f"attempt {event.attempt}"] if event.attempt and event.attempt > 1 else []
+            about += [_short(event.text)] if event.text else []
             return table([[moment(event.at) or "", event.event.ljust(WIDEST_EVENT), ", ".join(about)]])
 
 
-def messages(ctx: typer.Context, uuid: SessionArgument, output: OutputOption = Output.TABLE) -> None:
-    """Show a session's conversation, without waking it: asleep, as much of it as Redis holds.
+def messages(
+    ctx: typer.Context,
+    uuid: SessionArgument,
+    limit: Annotated[int, typer.Option("--limit", "-n", metavar="NUMBER", help="How many of the newest.")] = 100,
+    before: Annotated[
+        str | None, typer.Option("--before", metavar="ID", help="Only what came before this message.")
+    ] = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Show a session's conversation, oldest first, without waking it: asleep, as much of it as Redis holds.
 
-    Example:
+    Examples:
 
-      sessionctl messages 3f0c7f0e-5a52-4b8e-9a9b-0a8f0a2d6c11 -o json
+      sessionctl messages 3f0c7f0e-5a52-4b8e-9a9b-0a8f0a2d6c11
+
+      sessionctl messages -n 1 -o json 3f0c7f0e-5a52-4b8e-9a9b-0a8f0a2d6c11 | jq -r .messages[].reply
     """
     from sessionctl.cli.render import show
-    from sessionctl.cli.run import ask
-    from sessionctl.core.identity import parse_session_id
+    from sessionctl.cli.run import ask, global_options
+    from sessionctl.core.identity import parse_message_id, parse_session_id
+    from sessionctl.errors import InvalidRequestError
 
     session_id = parse_session_id(uuid)
+    if limit < 1:
+        raise InvalidRequestError("--limit takes 1 or more", hint="Leave it out for the newest 100.")
+    first = parse_message_id(before) if before is not None else None
 
     async def work(backend: Backend) -> Conversation:
-        return await backend.messages(session_id)
+        page = whole = await backend.messages(session_id, first, min(limit, PAGE))
+        while page.cursor is not None and len(whole.messages) < limit:
+            page = await backend.messages(session_id, page.cursor, min(limit - len(whole.messages), PAGE))
+            joined = {"messages": page.messages + whole.messages, "cursor": page.cursor}
+            whole = whole.model_copy(update=joined | {"partial": whole.partial or page.partial})
+        return whole
 
     answer = ask(ctx, work)
+    if answer.partial and output is Output.TABLE and not global_options(ctx).quiet:
+        print("only what Redis holds is shown: the workspace sleeps, or does not answer", file=sys.stderr)
     rows = [["ID", "STATUS", "MESSAGE", "REPLY"]]
     rows += [[each.message_id, each.status, _short(each.message), _short(each.reply or "")] for each in answer.messages]
     show(answer, output, rows)

@@ -25,6 +25,12 @@ def _complete_session(incomplete: str) -> list[str]:
     return session_ids(incomplete)
 
 
+def _complete_message(ctx: typer.Context, incomplete: str) -> list[str]:
+    from sessionctl.cli.completion import message_ids
+
+    return message_ids(str(ctx.params.get("uuid") or ""), incomplete)
+
+
 def duration(name: str, text: str) -> timedelta:
     """Read a duration of the command line; raises InvalidRequestError."""
     from sessionctl.errors import InvalidRequestError
@@ -41,6 +47,10 @@ OutputOption = Annotated[Output, typer.Option("--output", "-o", help="How to pri
 SessionArgument = Annotated[
     str,
     typer.Argument(metavar="UUID", help="The session's id, as create printed it.", autocompletion=_complete_session),
+]
+MessageIdArgument = Annotated[
+    str,
+    typer.Argument(metavar="MESSAGE", help="The message's id, as messages shows it.", autocompletion=_complete_message),
 ]
 WaitOption = Annotated[bool, typer.Option("--wait", help="Return when it is done, with progress on standard error.")]
 TimeoutOption = Annotated[

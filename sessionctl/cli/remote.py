@@ -23,7 +23,17 @@ if TYPE_CHECKING:
     from sessionctl.cli.backend import Wanted
     from sessionctl.client import SessionClient
     from sessionctl.models import SessionId
-    from sessionctl.wire import Access, Action, Conversation, CreatedSession, Event, SessionReport, Why
+    from sessionctl.wire import (
+        Access,
+        Action,
+        CancelledChat,
+        Conversation,
+        CreatedSession,
+        Event,
+        QueuedChat,
+        SessionReport,
+        Why,
+    )
 
 PATIENCE: Final = Patience(retry=timedelta(seconds=10))
 """Somebody sits before it, and hears on standard error that it is tried again."""
@@ -142,14 +152,21 @@ class RemoteBackend:
         """Yield what happened to a session, and with ``follow`` what happens."""
         return self._client.events(session_id, follow=follow)
 
-    async def messages(self, session_id: SessionId) -> Conversation:
-        """Show the conversation."""
-        page = whole = await self._client.messages(session_id)
-        while page.cursor is not None:
-            page = await self._client.messages(session_id, cursor=page.cursor)
-            joined = {"messages": whole.messages + page.messages, "cursor": page.cursor}
-            whole = whole.model_copy(update=joined)
-        return whole
+    async def send(self, session_id: SessionId, message: str, key: str | None) -> QueuedChat:
+        """Store a message and wake its session."""
+        return await self._client.chat(session_id, message, idempotency_key=key)
+
+    def chat(self, session_id: SessionId, message: str, key: str | None) -> AsyncGenerator[Event, None]:
+        """As ``send``, and yield what happens to the message, up to its outcome."""
+        return self._client.chat_events(session_id, message, idempotency_key=key)
+
+    async def cancel(self, session_id: SessionId, message_id: str) -> CancelledChat:
+        """Cancel a message that waits or runs."""
+        return await self._client.cancel(session_id, message_id)
+
+    async def messages(self, session_id: SessionId, before: str | None, limit: int) -> Conversation:
+        """Show the newest messages before one."""
+        return await self._client.messages(session_id, cursor=before, limit=limit)
 
     async def access(self, session_id: SessionId) -> Access:
         """Make a one-time address of the editor."""

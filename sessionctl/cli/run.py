@@ -79,7 +79,7 @@ def _call_remote(
     from sessionctl.cli.target import read_key
     from sessionctl.client import SessionClient
 
-    progress = _progress(ctx)
+    progress = progress_of(ctx)
 
     async def run() -> Answer:
         async with SessionClient(url, read_key(), patience=PATIENCE, report=progress) as client:
@@ -88,7 +88,7 @@ def _call_remote(
     try:
         return asyncio.run(run())
     finally:
-        _end_progress()
+        end_progress()
 
 
 def _call_direct(
@@ -110,7 +110,7 @@ def _call_direct(
     )
 
     async def run() -> Answer:
-        async with open_factory(options, _progress(ctx), with_helm=with_helm) as factory:
+        async with open_factory(options, progress_of(ctx), with_helm=with_helm) as factory:
             if lasting:
                 gc.enable()
             return await work(factory)
@@ -118,10 +118,11 @@ def _call_direct(
     try:
         return asyncio.run(run())
     finally:
-        _end_progress()
+        end_progress()
 
 
-def _progress(ctx: Context | None) -> Callable[[str], None]:
+def progress_of(ctx: Context | None) -> Callable[[str], None]:
+    """Return what is told of each step: standard error, or nobody."""
     return _ignore if global_options(ctx).quiet else show_progress
 
 
@@ -145,7 +146,8 @@ def show_progress(step: str) -> None:
         print(f"{step} ...", file=sys.stderr, flush=True)
 
 
-def _end_progress() -> None:
+def end_progress() -> None:
+    """Clear the line of the last step on a terminal."""
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr, flush=True)
 

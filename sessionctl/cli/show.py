@@ -122,6 +122,7 @@ def template(
     from sessionctl.cli.render import show
     from sessionctl.cli.run import call
     from sessionctl.core.identity import new_session_id, parse_name, parse_user_id
+    from sessionctl.core.values import merge
     from sessionctl.models import Owner
     from sessionctl.wire import RenderedValues
 
@@ -130,7 +131,7 @@ def template(
     async def work(factory: Factory) -> RenderedValues:
         releases = await factory.create_release_service()
         owner = Owner(user_id, tenant, profile, factory.clock.now())
-        return RenderedValues(releases.values_for(new_session_id(), owner) | {"agent": {"token": NO_TOKEN}})
+        return RenderedValues(merge(releases.values_for(new_session_id(), owner), {"agent": {"token": NO_TOKEN}}))
 
     answer = call(ctx, work)
     show(answer, Output.YAML if output is Output.TABLE else output, [])

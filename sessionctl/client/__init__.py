@@ -6,7 +6,8 @@ asynchronous calls ``asyncio.run``.
 
 from __future__ import annotations
 
+from sessionctl.client.replies import ReplyPiece, ReplyStream
 from sessionctl.client.retries import Patience
 from sessionctl.client.sessions import SessionClient
 
-__all__ = ["Patience", "SessionClient"]
+__all__ = ["Patience", "ReplyPiece", "ReplyStream", "SessionClient"]

@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import uuid
-from typing import TYPE_CHECKING, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Self
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
+from sessionctl.client.calls import idempotent, session_path
+from sessionctl.client.chats import ChatCalls
 from sessionctl.client.retries import Patience
-from sessionctl.client.transport import WRONG_URL, Transport
-from sessionctl.errors import ApiError, InvalidRequestError
-from sessionctl.labels import SESSION_ID
-from sessionctl.models import EventKind
-from sessionctl.wire import (
-    Access,
-    Action,
-    Conversation,
-    CreatedReport,
-    Event,
-    QueuedChat,
-    SessionList,
-    SessionReport,
-    Why,
-)
+from sessionctl.client.transport import Transport
+from sessionctl.wire import Access, Action, CreatedReport, SessionList, SessionReport, Why
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -32,9 +20,6 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from sessionctl.models import SessionStatus
-
-Shape = TypeVar("Shape", bound=BaseModel)
-KINDS: Final = frozenset(EventKind)
 
 
 class _Info(BaseModel):
@@ -51,7 +36,7 @@ def _ignore(_: str) -> None:
     """Progress that nobody watches."""
 
 
-class SessionClient:
+class SessionClient(ChatCalls):
     """The sessions of one tenant, through the Session API; open it with ``async with``.
 
     A call that gets no answer, or is asked to come back later, is repeated while ``patience.retry`` lasts. That is safe
@@ -80,7 +65,7 @@ class SessionClient:
             report: Called with a sentence before a call is repeated.
             transport: Instead of the network, for tests.
         """
-        self._transport = Transport(url, api_key, patience or Patience(), report, transport)
+        super().__init__(Transport(url, api_key, patience or Patience(), report, transport))
 
     async def __aenter__(self) -> Self:
         return self
@@ -89,11 +74,6 @@ class SessionClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._transport.aclose()
-
-    @property
-    def address(self) -> str:
-        """The API's URL without credentials."""
-        return self._transport.address
 
     async def create(
         self,
@@ -110,37 +90,30 @@ class SessionClient:
         body: dict[str, JsonValue] = {"user_id": user_id, "profile": profile}
         if tenant is not None:
             body["tenant"] = tenant
-        answer = await self._transport.call("POST", "/session/create", body=body, headers=_idempotent(idempotency_key))
+        answer = await self._transport.call("POST", "/session/create", body=body, headers=idempotent(idempotency_key))
         return self._read(CreatedReport, answer)
 
     async def wake(self, session_id: str) -> Action:
         """Wake a session, or count it as used now; its pod is not waited for."""
-        return self._read(Action, await self._transport.call("POST", _path(session_id, "wake")))
-
-    async def chat(self, session_id: str, message: str, *, idempotency_key: str | None = None) -> QueuedChat:
-        """Store a message for a session and wake it; the outcome is one of its events."""
-        answer = await self._transport.call(
-            "POST", _path(session_id, "chat"), body={"message": message}, headers=_idempotent(idempotency_key)
-        )
-        return self._read(QueuedChat, answer)
+        return self._read(Action, await self._transport.call("POST", session_path(session_id, "wake")))
 
     async def status(self, session_id: str) -> SessionReport:
         """Show one session."""
-        return self._read(SessionReport, await self._transport.call("GET", _path(session_id, "status")))
+        return self._read(SessionReport, await self._transport.call("GET", session_path(session_id, "status")))
 
     async def sleep(self, session_id: str, *, force: bool = False) -> Action:
         """Put a session to sleep now; ConflictError while a message waits or runs, unless ``force`` cancels it."""
         params = {"force": "true"} if force else {}
-        return self._read(Action, await self._transport.call("POST", _path(session_id, "sleep"), params=params))
+        return self._read(Action, await self._transport.call("POST", session_path(session_id, "sleep"), params=params))
 
     async def delete(self, session_id: str, *, purge: bool = False) -> Action:
         """Delete a session; its files are kept for the retention time unless ``purge``."""
         params = {"purge": "true"} if purge else {}
-        return self._read(Action, await self._transport.call("DELETE", _path(session_id), params=params))
+        return self._read(Action, await self._transport.call("DELETE", session_path(session_id), params=params))
 
     async def restore(self, session_id: str) -> Action:
         """Undo a delete within the retention time."""
-        return self._read(Action, await self._transport.call("POST", _path(session_id, "restore")))
+        return self._read(Action, await self._transport.call("POST", session_path(session_id, "restore")))
 
     async def list(
         self, *, user_id: str | None = None, status: SessionStatus | None = None, tenant: str | None = None
@@ -159,59 +132,18 @@ class SessionClient:
                 return
             params |= {"cursor": page.cursor}
 
-    async def events(
-        self, session_id: str, *, after: str | None = None, follow: bool = True
-    ) -> AsyncGenerator[Event, None]:
-        """Yield what happened to a session since the event ``after``, or all that is kept, and then what happens.
-
-        Wherever the connection ends, the next one goes on after the last event: none is missing, none comes twice.
-        Without ``follow`` it ends with what is there. Kinds that only a newer server knows are left out.
-        """
-        params = {} if follow else {"follow": "false"}
-        frames = self._transport.stream(_path(session_id, "events"), params=params, last_id=after, endless=follow)
-        try:
-            async for frame in frames:
-                if frame.event in KINDS:
-                    yield self._read(Event, frame.data.encode())
-        finally:
-            await frames.aclose()
-
-    async def messages(self, session_id: str, *, cursor: str | None = None) -> Conversation:
-        """Show a page of the conversation; never wakes the session."""
-        params = {"cursor": cursor} if cursor is not None else {}
-        return self._read(Conversation, await self._transport.call("GET", _path(session_id, "messages"), params=params))
-
     async def why(self, session_id: str) -> Why:
         """Show what holds a session awake, when it will sleep, why it does not start."""
-        return self._read(Why, await self._transport.call("GET", _path(session_id, "why")))
+        return self._read(Why, await self._transport.call("GET", session_path(session_id, "why")))
 
     async def access(self, session_id: str) -> Access:
         """Make a one-time address of the editor and a token for this session alone; a repeated call makes another."""
-        return self._read(Access, await self._transport.call("POST", _path(session_id, "access")))
+        return self._read(Access, await self._transport.call("POST", session_path(session_id, "access")))
 
     async def revoke_access(self, session_id: str) -> None:
         """Make every token of the session invalid."""
-        await self._transport.call("DELETE", _path(session_id, "access"))
+        await self._transport.call("DELETE", session_path(session_id, "access"))
 
     async def server_version(self) -> str:
         """Return the version of the session manager, which is that of its platform release."""
         return self._read(_Document, await self._transport.call("GET", "/openapi.json")).info.version
-
-    def _read(self, shape: type[Shape], answer: bytes) -> Shape:
-        try:
-            return shape.model_validate_json(answer, extra="ignore")
-        except ValidationError as error:
-            place = ".".join(str(part) for part in error.errors()[0]["loc"])
-            msg = f"{self.address} answered what this version does not understand ({shape.__name__}: {place})"
-            raise ApiError(msg, hint=f"Upgrade sessionctl to the server's version. {WRONG_URL}") from error
-
-
-def _path(session_id: str, *rest: str) -> str:
-    if not SESSION_ID.fullmatch(session_id):
-        msg = f"{session_id[:80]!r} is not a session id"
-        raise InvalidRequestError(msg, hint="A session id is a lower-case UUID of version 4.")
-    return "/".join(("/session", session_id, *rest))
-
-
-def _idempotent(key: str | None) -> dict[str, str]:
-    return {"Idempotency-Key": key if key is not None else str(uuid.uuid4())}

@@ -8,8 +8,8 @@ from typing import Final
 
 from sessionctl.errors import ApiError
 
-MOST_BYTES: Final = 1 << 20
-"""Of one event: more is not held for a server that never ends a line."""
+MOST_BYTES: Final = 4 << 20
+"""Of one event: more is not held for a server that never ends a line. JSON makes six bytes of some that are one."""
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 

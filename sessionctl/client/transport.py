@@ -6,6 +6,7 @@ import asyncio
 import ssl
 import time
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
@@ -26,6 +27,17 @@ WRONG_URL: Final = "See whether the URL is that of the Session API, and what sta
 _TRY_LATER: Final = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
 _OF_A_GATEWAY: Final = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT})
 """Not from the API itself unless they carry a problem: a load balancer had no manager to ask."""
+
+
+@dataclass(frozen=True)
+class Opening:
+    """The request that opens a stream."""
+
+    path: str
+    method: str = "GET"
+    params: Mapping[str, str] = field(default_factory=dict)
+    body: Mapping[str, JsonValue] | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class Transport:
@@ -93,19 +105,19 @@ class Transport:
         return response.content
 
     async def stream(
-        self, path: str, *, params: Mapping[str, str], last_id: str | None, endless: bool
+        self, opening: Callable[[], Opening], *, last_id: str | None, endless: bool
     ) -> AsyncGenerator[Frame, None]:
         """Yield the events of a stream, going on after the last one wherever the connection ends.
 
-        ``endless`` says that a stream that ends is opened again. A server that cannot be asked for as long as patience
-        lasts ends it with ApiError or with what the server said.
+        ``opening`` is asked each time; ``endless`` says that a stream that ends is opened again. A server that cannot
+        be asked for as long as patience lasts ends it with ApiError or with what the server said.
         """
         retries = Retries(self._patience, self._report)
         last = last_id
         while True:
             decoder = FrameDecoder()
             try:
-                async with self._open(path, params, last) as response:
+                async with self._open(opening(), last) as response:
                     opened = time.monotonic()
                     # Not aiter_lines, which also ends lines where JSON may hold a raw U+2028.
                     async for chunk in response.aiter_bytes():
@@ -128,12 +140,14 @@ class Transport:
             await retries.breathe(decoder.retry_seconds)
 
     @asynccontextmanager
-    async def _open(self, path: str, params: Mapping[str, str], last: str | None) -> AsyncIterator[httpx.Response]:
-        headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
+    async def _open(self, opening: Opening, last: str | None) -> AsyncIterator[httpx.Response]:
+        headers = {**opening.headers, "Accept": "text/event-stream", "Cache-Control": "no-store"}
         headers |= {"Last-Event-ID": last} if last is not None else {}
         patience = self._patience
         timeout = httpx.Timeout(patience.silence.total_seconds(), connect=patience.connect.total_seconds())
-        async with self._client.stream("GET", path, params=params, headers=headers, timeout=timeout) as response:
+        async with self._client.stream(
+            opening.method, opening.path, params=opening.params, json=opening.body, headers=headers, timeout=timeout
+        ) as response:
             if not response.is_success:
                 await response.aread()
             self._check(response, "text/event-stream")

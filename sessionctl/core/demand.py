@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from sessionctl.core.journal import Journal
     from sessionctl.core.quotas import Quotas
-    from sessionctl.models import SessionId, Woken, Workspace
+    from sessionctl.models import Enqueued, SessionId, Woken, Workspace
     from sessionctl.ports import Clock, Cluster, Store
 
 SLEEP_ATTEMPTS: Final = 5
@@ -43,17 +43,31 @@ def deleted_session(session_id: SessionId) -> ConflictError:
     return ConflictError(msg, hint=f"Undo it with: sessionctl restore {session_id}")
 
 
+def _nobody(_: SessionId) -> None:
+    """Whoever delivers chats in another process finds them by itself."""
+
+
 class DemandService:
-    """Changes whether one session should be awake."""
+    """Changes whether one session should be awake; ``tell`` hears of every session that a chat waits for."""
 
     def __init__(
-        self, cluster: Cluster, store: Store, clock: Clock, journal: Journal, quotas: Quotas | None = None
+        self,
+        cluster: Cluster,
+        store: Store,
+        clock: Clock,
+        journal: Journal,
+        quotas: Quotas | None = None,
+        *,
+        hold: timedelta,
+        tell: Callable[[SessionId], None] = _nobody,
     ) -> None:
         self._cluster = cluster
         self._store = store
         self._clock = clock
         self._journal = journal
         self._quotas = quotas
+        self._hold = hold
+        self._tell = tell
 
     async def wake(self, session_id: SessionId) -> str | None:
         """Wake the session; idempotent.
@@ -89,22 +103,30 @@ class DemandService:
             self._journal.note(session_id, EventKind.WOKEN)
         return patched, notice
 
-    async def enqueue(self, session_id: SessionId, message_id: str, message: str, max_waiting: int) -> str | None:
+    async def enqueue(
+        self, session_id: SessionId, message_id: str, message: str, max_waiting: int
+    ) -> tuple[Enqueued, str | None]:
         """Store a chat, once per message id, and wake its session; otherwise as ``wake``.
 
-        Raises QueueFullError too, when ``max_waiting`` messages wait already.
+        Returns what was stored, and the sentence of ``wake``. Raises QueueFullError too, when ``max_waiting`` messages
+        wait already.
         """
         await self._admit(session_id)
         done = await self._with_record(
-            session_id, lambda: self._store.enqueue(session_id, message_id, message, max_waiting)
+            session_id, lambda: self._store.enqueue(session_id, message_id, message, max_waiting, self._hold)
         )
         if done.outcome is EnqueueOutcome.FULL:
-            msg = f"{max_waiting} messages wait for session {session_id} already"
+            msg = f"as many messages as may wait for session {session_id} wait already"
             raise QueueFullError(msg, retry_after=FULL_RETRY_SECONDS)
+        if done.ended is not None:
+            # A repetition of long ago wakes nobody.
+            return done, None
+        # Whoever delivers need not wait for the patch, which a running pod does not need.
+        self._tell(session_id)
         patched, notice = await self._patch(session_id, done.woken)
         if patched:
             self._journal.note(session_id, EventKind.WOKEN, "by a message")
-        return notice
+        return done, notice
 
     async def touch(self, workspace: Workspace, age: timedelta) -> None:
         """Record activity ``age`` ago of a workspace seen at replicas 1; does nothing for one seen asleep."""

@@ -128,13 +128,14 @@ def _seen_by_agent(now: datetime, activity: Activity, idle: IdleSettings) -> lis
     if activity.hold is not None and activity.hold < idle.hold_limit:
         until = now - activity.hold + idle.hold_limit
         found.append(Holder(HolderKind.HOLD, "it is held by a running command", until))
-    if idle.editor is EditorIdle.CONNECTION:
-        connected = activity.editor_connected
-        if connected is not None and connected < idle.editor_limit:
-            found.append(Holder(HolderKind.EDITOR, "an editor is open", now - connected + idle.editor_limit))
+    by_connection, connected = idle.editor is EditorIdle.CONNECTION, activity.editor_connected
+    if by_connection and connected is not None and connected < idle.editor_limit:
+        found.append(Holder(HolderKind.EDITOR, "an editor is open", now - connected + idle.editor_limit))
     elif activity.editor_input is not None and activity.editor_input < idle.release_after:
         until = now - activity.editor_input + idle.release_after
-        found.append(Holder(HolderKind.EDITOR, "somebody types in the editor", until))
+        # Beside an editor that lasts until its limit, typing is what is over an idle timeout later.
+        kind = HolderKind.RECENT if by_connection else HolderKind.EDITOR
+        found.append(Holder(kind, "somebody types in the editor", until))
     return found
 
 

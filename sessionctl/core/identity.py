@@ -9,7 +9,7 @@ import uuid
 from typing import Final
 
 from sessionctl.errors import InvalidRequestError
-from sessionctl.labels import SESSION_ID
+from sessionctl.labels import MESSAGE_ID, SESSION_ID
 from sessionctl.models import SessionId
 
 MAX_USER_ID_LENGTH: Final = 256
@@ -27,6 +27,14 @@ def parse_session_id(text: str) -> SessionId:
         msg = f"{text[:80]!r} is not a session id"
         raise InvalidRequestError(msg, hint="A session id is a lower-case UUID of version 4; see: sessionctl list")
     return SessionId(text)
+
+
+def parse_message_id(text: str) -> str:
+    """Accept what can be the id of a message; raises InvalidRequestError."""
+    if not MESSAGE_ID.fullmatch(text):
+        msg = f"{text[:80]!r} is not the id of a message"
+        raise InvalidRequestError(msg, hint="See: sessionctl messages UUID")
+    return text
 
 
 def parse_user_id(text: str) -> str:

@@ -12,9 +12,11 @@ from sessionctl.models import Loop
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from datetime import timedelta
 
     from sessionctl.core.census import Census
     from sessionctl.core.diagnosis import Repair
+    from sessionctl.core.dispatcher import Dispatcher
     from sessionctl.core.journal import Journal
     from sessionctl.core.lifetime import LifetimeKeeper
     from sessionctl.core.loop import SweepLoop
@@ -40,6 +42,7 @@ class Manager:
         *,
         sweep: SweepLoop,
         mirror: Mirror,
+        dispatcher: Dispatcher,
         ready: ReadyWatch,
         open_reconciler: Callable[[], Awaitable[Reconciler]],
         lifetime: LifetimeKeeper,
@@ -48,9 +51,11 @@ class Manager:
         rounds: Rounds,
         clock: Clock,
         settings: ReconcileSettings,
+        pending_interval: timedelta,
     ) -> None:
         self._sweep = sweep
         self._mirror = mirror
+        self._dispatcher = dispatcher
         self._open_reconciler = open_reconciler
         self._lifetime = lifetime
         self._census = census
@@ -58,6 +63,7 @@ class Manager:
         self._rounds = rounds
         self._clock = clock
         self._settings = settings
+        self._pending_interval = pending_interval
         self._told: dict[SessionId, tuple[Repair, str]] = {}
         mirror.listen(ready.see)
 
@@ -72,11 +78,17 @@ class Manager:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._sweep.forever())
+                group.create_task(self._dispatch())
                 group.create_task(self._begin(Loop.RECONCILE, self._reconcile, interval))
                 group.create_task(self._begin(Loop.LIFETIME, self._end_lifetimes, interval))
                 group.create_task(self._begin(Loop.CENSUS, self._census.tick, CENSUS_SECONDS))
         finally:
+            await self._dispatcher.close()
             await self._journal.close()
+
+    async def _dispatch(self) -> None:
+        await self._mirror.wait_synced()
+        await self._rounds.repeat(Loop.DISPATCH, self._dispatcher.scan, self._pending_interval.total_seconds())
 
     async def _begin(self, loop: Loop, work: Callable[[], Awaitable[object]], interval: float) -> None:
         await self._mirror.wait_synced()

@@ -7,6 +7,7 @@ import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
+from sessionctl.core.bells import Bells
 from sessionctl.core.changes import Change, Changes
 from sessionctl.core.following import Follower
 from sessionctl.core.tables import SessionTable, TroubleTable
@@ -40,6 +41,8 @@ class Mirror:
         self._troubles = TroubleTable()
         self._listeners: list[Callable[[Change], None]] = []
         self._changes: list[Changes] = []
+        self.bells = Bells()
+        """Rung at every change of a session's Deployment or pods."""
         self._was_healthy: bool | None = None
         self._health_told_at = 0.0
         self._workspace_watch = Follower(
@@ -97,6 +100,11 @@ class Mirror:
         self._workspace_watch.require()
         return self._sessions.count_awake(tenant)
 
+    def find_tenant(self, session_id: SessionId) -> str:
+        """Return whose session it is; nothing for one that is not seen."""
+        found = self._sessions.by_id.get(session_id)
+        return found.owner.tenant if found else ""
+
     async def find_workspace(self, session_id: SessionId) -> Workspace | None:
         """See ``ports.ClusterView``."""
         self._workspace_watch.require()
@@ -149,6 +157,7 @@ class Mirror:
             told = self._sessions.replace(event.listed)
             for changes in self._changes:
                 changes.note_all()
+            self.bells.ring_all()
         elif event.changed is not None:
             told = [self._put(event.changed.session_id, event.changed)]
         elif event.deleted is not None:
@@ -162,7 +171,9 @@ class Mirror:
     def _put(self, session_id: SessionId, after: Workspace | None) -> Change:
         for changes in self._changes:
             changes.note(session_id)
-        return self._sessions.put(session_id, after)
+        change = self._sessions.put(session_id, after)
+        self.bells.ring(session_id)
+        return change
 
     def _tell(self, change: Change) -> None:
         for listener in self._listeners:
@@ -184,9 +195,11 @@ class Mirror:
     def _apply_pods(self, event: WatchEvent[Pod]) -> None:
         if event.listed is not None:
             self._pods = {}
+            self.bells.ring_all()
         for pod in (*(event.listed or ()), event.changed):
             if pod is not None:
                 self._pods.setdefault(pod.session_id, {})[pod.name] = pod
+                self.bells.ring(pod.session_id)
         gone = event.deleted
         if gone is not None:
             self._troubles.drop_object("Pod", gone.name)
@@ -194,6 +207,7 @@ class Mirror:
             left.pop(gone.name, None)
             if not left:
                 self._pods.pop(gone.session_id, None)
+            self.bells.ring(gone.session_id)
 
     def _apply_troubles(self, event: WatchEvent[Trouble]) -> None:
         if event.listed is not None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from sessionctl.wire import Event, Holder, SessionBody, SessionReport, Why
+from sessionctl.core.replies import moment_of
+from sessionctl.models import EventKind
+from sessionctl.wire import ChatMessage, ChatReply, Conversation, Event, Holder, SessionBody, SessionReport, Why
 
 if TYPE_CHECKING:
-    from sessionctl.models import SessionView, StoredEvent, WhyView
+    from datetime import datetime
+
+    from sessionctl.core.replies import Reply
+    from sessionctl.models import ChatPage, SessionId, SessionView, StoredEvent, WhyView
+
+_OF_WORDS: Final = {EventKind.MESSAGE_QUEUED, EventKind.MESSAGE_DELTA}
 
 
 def report(view: SessionView, now: datetime) -> SessionReport:
@@ -41,11 +47,43 @@ def event(stored: StoredEvent) -> Event:
         id=stored.event_id,
         event=stored.kind,
         uuid=stored.session_id,
-        at=datetime.fromtimestamp(stored.milliseconds / 1000, UTC),
+        at=moment_of(stored),
         detail=stored.detail,
         message_id=stored.message_id or None,
         outcome=stored.outcome,
+        text=stored.text if stored.kind in _OF_WORDS else None,
+        attempt=stored.attempt or None,
+        first_seq=stored.first_seq or None,
+        seq=stored.seq or None,
     )
+
+
+def chat_reply(session_id: SessionId, reply: Reply) -> ChatReply:
+    """Translate a reply into the shape that leaves sessionctl."""
+    return ChatReply(
+        uuid=session_id,
+        status=reply.outcome,
+        message_id=reply.message_id,
+        reply=reply.text,
+        reason=reply.reason or None,
+        partial=reply.partial,
+    )
+
+
+def conversation(session_id: SessionId, page: ChatPage) -> Conversation:
+    """Translate a page of a conversation into the shape that leaves sessionctl."""
+    found = [
+        ChatMessage(
+            message_id=entry.message_id,
+            message=entry.message,
+            status=entry.outcome.value if entry.outcome is not None else "running" if entry.running else "queued",
+            reply=entry.reply,
+            reason=entry.reason or None,
+            at=entry.at,
+        )
+        for entry in page.entries
+    ]
+    return Conversation(uuid=session_id, messages=tuple(found), partial=page.partial, cursor=page.cursor)
 
 
 def why_report(view: WhyView, now: datetime) -> Why:

@@ -32,7 +32,7 @@ class Rounds:
         told = ""
         while True:
             failure = await self._once(loop, work, told)
-            if _is_ending():
+            if is_ending():
                 # asyncio.wait_for, which the client of Redis uses, may swallow a cancellation (before Python 3.12).
                 raise asyncio.CancelledError
             if told and not failure:
@@ -50,7 +50,7 @@ class Rounds:
             if failure != told:
                 _log.warning("a pass of the %s loop came to nothing: %s", loop, error)
         except asyncio.CancelledError:
-            if _is_ending():
+            if is_ending():
                 raise
             # Of something that the work waited for, not of this loop.
             failure = "cut off"
@@ -65,6 +65,7 @@ class Rounds:
         return failure
 
 
-def _is_ending() -> bool:
+def is_ending() -> bool:
+    """Whether this task has been cancelled, though somebody may have swallowed it."""
     task = asyncio.current_task()
     return task is None or task.cancelling() > 0

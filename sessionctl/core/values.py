@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from sessionctl.models import JsonObject, JsonValue, Owner
     from sessionctl.settings import Platform, Settings
 
-RESERVED = frozenset({"session", "agent", "redis", "platform", "scaling"})
-"""Blocks a profile may not set: they belong to the session or the platform."""
+RESERVED = frozenset({"session", "agent.token", "redis", "platform", "scaling"})
+"""What a profile may not set: it belongs to the session or the platform."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,7 @@ class ValuesBuilder:
     def build(self, owner: Owner, profile_values: JsonObject, agent_token: str) -> JsonObject:
         """Return the whole document that Helm gets; raises ConfigurationError for a reserved block."""
         for source, values in (("sessions.values", self.settings.sessions.values), ("profile", profile_values)):
-            taken = sorted(RESERVED & values.keys())
-            if taken:
+            if taken := [path for path in sorted(RESERVED) if _is_set(values, path)]:
                 msg = f"{source} sets {taken[0]}, which belongs to sessionctl"
                 raise ConfigurationError(msg, hint=f"Leave out: {', '.join(sorted(RESERVED))}.")
         redis, scaling = self.platform.redis, self.settings.scaling
@@ -56,6 +55,15 @@ class ValuesBuilder:
             },
         }
         return merge(merge(self.settings.sessions.values, profile_values), own)
+
+
+def _is_set(values: Mapping[str, JsonValue], path: str) -> bool:
+    name, _, below = path.partition(".")
+    if not below or name not in values:
+        return name in values
+    block = values[name]
+    # What is no block would be replaced by ours without a word.
+    return _is_set(block, below) if isinstance(block, dict) else True
 
 
 def merge(base: Mapping[str, JsonValue], over: Mapping[str, JsonValue]) -> JsonObject:

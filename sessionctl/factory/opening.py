@@ -95,7 +95,7 @@ async def _assemble(
         password=secret.value("password"),
         keda_username=platform.keda.username,
     )
-    store, metrics = RedisStore(endpoint, route, settings.events), NoMetrics()
+    store, metrics = RedisStore(endpoint, route, settings.events, settings.api.idempotency_lifetime), NoMetrics()
     return Factory(
         options=options,
         settings=settings,

@@ -13,15 +13,20 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from sessionctl.adapters.agent import ByteStream
+    from sessionctl.adapters.agent_http import ByteStream
+    from sessionctl.adapters.agents import HttpAgents
     from sessionctl.adapters.clock import SystemClock
     from sessionctl.adapters.cluster.client import KubernetesClient
     from sessionctl.adapters.cluster.kubernetes_cluster import KubernetesCluster
     from sessionctl.adapters.cluster.platform import PlatformReader
     from sessionctl.adapters.helm import HelmCli
     from sessionctl.adapters.store.redis_store import RedisStore
+    from sessionctl.core.budget import TenantBudget
+    from sessionctl.core.chats import ChatService
     from sessionctl.core.demand import DemandService
+    from sessionctl.core.dispatcher import Dispatcher, Doorbell
     from sessionctl.core.events import EventHub
+    from sessionctl.core.idempotency import Idempotency
     from sessionctl.core.journal import Journal
     from sessionctl.core.keyadmin import KeyAdmin
     from sessionctl.core.keys import KeyKeeper, KeyRing
@@ -122,7 +127,17 @@ class Factory:
         """Wake and sleep."""
         from sessionctl.core.demand import DemandService
 
-        return DemandService(self.cluster, self.store, self.clock, self.journal, self.quotas)
+        hold = self.settings.scaling.hold
+        return DemandService(
+            self.cluster, self.store, self.clock, self.journal, self.quotas, hold=hold, tell=self.doorbell.ring
+        )
+
+    @cached_property
+    def doorbell(self) -> Doorbell:
+        """Between whoever takes chats and the dispatcher of the same process."""
+        from sessionctl.core.dispatcher import Doorbell
+
+        return Doorbell()
 
     @cached_property
     def quotas(self) -> Quotas | None:
@@ -229,6 +244,29 @@ class Factory:
 
         return EventHub(self.store, self.clock)
 
+    async def create_chat_service(self, hub: EventHub, view: ClusterView | None = None) -> ChatService:
+        """Chats up to their delivery, and their replies."""
+        from sessionctl.core.chats import ChatService
+        from sessionctl.core.conversation import ConversationReader
+
+        agents = await self.create_agents()
+        return ChatService(
+            store=self.store,
+            demand=self.demand,
+            hub=hub,
+            agents=agents,
+            conversations=ConversationReader(self.store, view or self.cluster, agents),
+            idempotency=self.create_idempotency(),
+            max_waiting=self.settings.sessions.max_waiting,
+            max_bytes=self.settings.api.max_message_bytes,
+        )
+
+    def create_idempotency(self) -> Idempotency:
+        """Keys of requests that may be repeated."""
+        from sessionctl.core.idempotency import Idempotency
+
+        return Idempotency(self.store, self.settings.api.idempotency_lifetime)
+
     def create_waiter(self) -> Waiter:
         """Waiting for the cluster."""
         from sessionctl.core.waiting import Waiter
@@ -266,10 +304,51 @@ class Factory:
         key = (await self.reader.read_secret(self.platform.platform_key_secret)).value("key")
         return AgentProbe(self._dial_agent, lambda session_id: agent_token(key, session_id))
 
+    async def create_agents(self) -> HttpAgents:
+        """The agents of sessions; reads the platform key. A manager's are read as fast as each tenant may write."""
+        from sessionctl.adapters.agents import HttpAgents, unlimited
+        from sessionctl.core.identity import agent_token
+
+        key = (await self.reader.read_secret(self.platform.platform_key_secret)).value("key")
+
+        def charge(session_id: SessionId, size: int) -> float:
+            return self.reply_budget.charge(self.mirror.find_tenant(session_id), size)
+
+        return HttpAgents(
+            self._dial_agent,
+            lambda session_id: agent_token(key, session_id),
+            self.settings.chat.silence_limit,
+            charge if self.managing else unlimited,
+        )
+
+    @cached_property
+    def reply_budget(self) -> TenantBudget:
+        """How fast each tenant's agents are read by this process."""
+        from sessionctl.core.budget import TenantBudget
+
+        return TenantBudget(self.clock, self.settings.chat.tenant_rate_bytes)
+
+    async def create_dispatcher(self) -> Dispatcher:
+        """Delivers chats; hears of those that this process takes."""
+        from sessionctl.core.dispatcher import Dispatcher
+        from sessionctl.core.pods import PodWaiter
+        from sessionctl.core.sending import Means
+
+        means = Means(
+            store=self.store,
+            agents=await self.create_agents(),
+            pods=PodWaiter(self.mirror, self.cluster, self.clock),
+            clock=self.clock,
+            settings=self.settings.chat,
+        )
+        dispatcher = Dispatcher(means, self.demand, self.metrics)
+        self.doorbell.listen(dispatcher.notify)
+        return dispatcher
+
     async def _dial_agent(self, session_id: SessionId) -> ByteStream:
         namespace = self.platform.sessions_namespace
         if not self.by_forward:
-            from sessionctl.adapters.agent import TcpStream
+            from sessionctl.adapters.agent_http import TcpStream
 
             return await TcpStream.connect(f"{labels.object_name(session_id)}.{namespace}.svc", labels.AGENT_PORT)
         from sessionctl.adapters.cluster.portforward import PodPort, PortForwarder
@@ -328,6 +407,7 @@ class Factory:
         return Manager(
             sweep=await self.create_sweep_loop(),
             mirror=self.mirror,
+            dispatcher=await self.create_dispatcher(),
             ready=ReadyWatch(self.journal, self.metrics),
             open_reconciler=self.create_reconciler,
             lifetime=LifetimeKeeper(
@@ -344,4 +424,5 @@ class Factory:
             rounds=Rounds(self.clock, self.metrics),
             clock=self.clock,
             settings=self.settings.reconcile,
+            pending_interval=self.settings.chat.pending_interval,
         )

@@ -46,9 +46,11 @@ class NextMessage:
     queued_at: int
     """Milliseconds since the epoch by the clock of Redis."""
     hold_until: int | None = None
-    """It found the list empty: until then (clock of Redis) a pod that is older than it may still be taken down."""
+    """Until then (clock of Redis) a pod that was there at ``filled_at`` may still be taken down; None when none may."""
     now: int = 0
     """The clock of Redis."""
+    filled_at: int = 0
+    """When the list was last seen empty (clock of Redis), by this message or by a wake before it."""
     started_in: str | None = None
     """The pod that it was sent to; None when it was never sent."""
     progress: Progress = Progress()
@@ -59,11 +61,11 @@ class Cancellation(StrEnum):
     """What became of the wish to cancel a chat."""
 
     CANCELLED = "cancelled"
-    """It had not begun, and has this outcome now."""
+    """It had not begun and has this outcome now, or has it already."""
     CANCELLING = "cancelling"
     """It was sent to its agent: whoever delivers it has been told."""
     ENDED = "ended"
-    """It has an outcome already."""
+    """It has another outcome already."""
     UNKNOWN = "unknown"
 
 

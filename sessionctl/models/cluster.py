@@ -105,6 +105,8 @@ class Scaler:
     resource_version: str
     ready: bool
     nudged: bool
+    last_active: datetime | None = None
+    """When KEDA last saw demand, in whole seconds of its clock: each look that sees some moves it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,6 +95,8 @@ class StoredEvent:
     """Of a piece of a reply: those of a later attempt replace those of earlier ones."""
     seq: int = 0
     """The last line of the agent's answer that is in this piece."""
+    first_seq: int = 0
+    """The first one: one more than ``seq`` of the piece before, unless pieces are missing."""
 
     @property
     def milliseconds(self) -> int:

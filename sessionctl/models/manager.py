@@ -12,6 +12,7 @@ class Loop(StrEnum):
     GATE = "gate"
     GUARD = "guard"
     SWEEP = "sweep"
+    DISPATCH = "dispatch"
     RECONCILE = "reconcile"
     LIFETIME = "lifetime"
     CENSUS = "census"

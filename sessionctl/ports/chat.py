@@ -26,7 +26,9 @@ class DispatchStore(Protocol):
     """Who delivers a session's chats, and what has been recorded of them.
 
     Each method is one atomic script that may be repeated after a lost reply; all raise StoreError. With a fence that is
-    no longer current they raise FenceLostError, and have changed nothing.
+    no longer current they raise FenceLostError, and have changed nothing. It is current until somebody else takes the
+    lock, or Redis restarts, or the record is gone. A message that somebody has ended (sleep by force, delete, a start
+    given up) raises MessageEndedError where it would be started or appended to.
     """
 
     async def list_pending(self) -> Sequence[SessionId]:
@@ -57,7 +59,10 @@ class DispatchStore(Protocol):
         ...
 
     async def start_message(self, fence: Fence, message_id: str, pod: str) -> None:
-        """Record that the message is about to be sent to this pod; the first time with its event."""
+        """Record that the message is about to be sent to this pod; the first time with its event.
+
+        Before each time it is sent: what raises MessageEndedError must not be sent (again).
+        """
         ...
 
     async def append_reply(self, fence: Fence, message_id: str, piece: ReplyDelta, first_seq: int) -> None:

@@ -45,7 +45,8 @@ class DemandStore(Protocol):
     ) -> Enqueued:
         """Wake, append the message once per message id, and its event, which has its text, with it.
 
-        A message that finds the list empty is held for ``hold``: see ``NextMessage.hold_until``. The id of a message is
+        It is full with ``max_waiting`` messages, and with as many times 40 KiB, though one may always wait. A message
+        that finds the list empty is held for ``hold``: see ``NextMessage.hold_until``. The id of a message is
         remembered for the lifetime of an idempotency key after its end.
         """
         ...
@@ -182,6 +183,10 @@ class EventStore(Protocol):
 
 class MessageStore(Protocol):
     """Chats that wait in the demand list; all raise StoreError."""
+
+    async def has_message(self, session_id: SessionId, message_id: str) -> bool:
+        """Whether a message waits or runs; raises StoreError."""
+        ...
 
     async def list_waiting(self, session_id: SessionId) -> Sequence[WaitingMessage]:
         """Return the chats in the demand list, in order."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         JsonObject,
         JsonValue,
         Loop,
+        MessageOutcome,
         Release,
         SessionId,
         SessionStatus,
@@ -136,6 +137,14 @@ class Metrics(Protocol):
 
     def set_sessions(self, counts: Mapping[SessionStatus, int], waiting: int) -> None:
         """Note how many sessions are in which state, and how many messages wait."""
+        ...
+
+    def count_message(self, outcome: MessageOutcome) -> None:
+        """Count one message that was delivered, or given up, by its outcome."""
+        ...
+
+    def set_deliveries(self, sessions: int) -> None:
+        """Note of how many sessions this process delivers the chats."""
         ...
 
     def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:

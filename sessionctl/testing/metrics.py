@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sessionctl.models import Dependency, EventKind, Loop, SessionStatus
+    from sessionctl.models import Dependency, EventKind, Loop, MessageOutcome, SessionStatus
 
 
 class CountingMetrics:
@@ -22,6 +22,8 @@ class CountingMetrics:
         self.health: dict[Dependency, bool] = {}
         self.sessions: Mapping[SessionStatus, int] = {}
         self.waiting = 0
+        self.messages: Counter[MessageOutcome] = Counter()
+        self.deliveries = 0
         self.requests: Counter[tuple[str, str, int]] = Counter()
 
     def count(self, kind: EventKind) -> None:
@@ -47,6 +49,14 @@ class CountingMetrics:
     def set_sessions(self, counts: Mapping[SessionStatus, int], waiting: int) -> None:
         """See ``ports.Metrics``."""
         self.sessions, self.waiting = counts, waiting
+
+    def count_message(self, outcome: MessageOutcome) -> None:
+        """See ``ports.Metrics``."""
+        self.messages[outcome] += 1
+
+    def set_deliveries(self, sessions: int) -> None:
+        """See ``ports.Metrics``."""
+        self.deliveries = sessions
 
     def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:  # noqa: ARG002
         """See ``ports.Metrics``."""

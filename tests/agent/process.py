@@ -150,13 +150,15 @@ class Agents:
             **changes,
         }
 
-    def start(self, *arguments: str, module: str = "sessionctl.agent", host: str = "127.0.0.1") -> AgentProcess:
+    def start(
+        self, *arguments: str, module: str = "sessionctl.agent", host: str = "127.0.0.1", **changes: str
+    ) -> AgentProcess:
         """Start one that may have to wait for the lock."""
         log = self._folder / f"log-{len(self._started)}"
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", module, *arguments],
-                env=self.environment(SESSIONCTL_AGENT_HOST=host),
+                env=self.environment(SESSIONCTL_AGENT_HOST=host, **changes),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -168,6 +170,16 @@ class Agents:
     def staged(self, kind: str, *options: str) -> AgentProcess:
         """Start one whose replies or whose death are staged, see staged_agent.py."""
         return self.start(kind, str(self.gates), *options, module="tests.agent.staged_agent")
+
+    def command(self, *command: str, on_interrupt: str = "interrupt", options: tuple[str, ...] = ()) -> AgentProcess:
+        """Start one whose replies are those of a program, perhaps with options of the staged one."""
+        return self.start(
+            *("configured", str(self.gates), *options),
+            module="tests.agent.staged_agent",
+            SESSIONCTL_AGENT_KIND="command",
+            SESSIONCTL_AGENT_COMMAND=json.dumps(command),
+            SESSIONCTL_AGENT_ON_INTERRUPT=on_interrupt,
+        )
 
     def open_gate(self, number: int) -> None:
         """Let a gated reply go on to its next piece."""

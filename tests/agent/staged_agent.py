@@ -2,8 +2,10 @@
 
 `python -m tests.agent.staged_agent KIND GATES [OPTION...]`
 
-KIND says what answers; GATES is a folder where each reply that begins leaves a mark and files let it go on.
+KIND says what answers, `configured` leaves it to the settings; GATES is a folder where each reply that begins leaves a
+mark and files let it go on.
 Options: `before|after:CLASS.METHOD:NTH` kills the process there, `patience=SECONDS` shortens the wait at SIGTERM,
+`quiet=SECONDS` the time between two signs of life,
 `largest-file=BYTES` makes the volume refuse more, `trace` writes to GATES/trace what is made durable, run and told,
 `hold=FILE:NTH` notes "held" there and waits for ever before the n-th time that a file is made durable.
 """
@@ -22,10 +24,11 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from sessionctl.agent import serve
+from sessionctl.agent import running, serve
 from sessionctl.agent.conversation import Conversation
 from sessionctl.agent.journal import Journal, OpenMessage
 from sessionctl.agent.kinds import Echo
+from sessionctl.agent.records import Start
 from sessionctl.agent.running import Progress
 from sessionctl.agent.settings import load_settings
 
@@ -44,6 +47,9 @@ class _Marked:
         self.gates = gates
         self.repeatable = repeatable
 
+    def warm_up(self) -> None:
+        pass
+
     def mark(self) -> None:
         _append(self.gates / "runs", "x")
         _append(self.gates / "trace", "run\n")
@@ -52,18 +58,18 @@ class _Marked:
 class Words(_Marked):
     """Replies with the words of the message."""
 
-    async def reply(self, message: str) -> AsyncGenerator[str, None]:
+    async def reply(self, asked: Start) -> AsyncGenerator[str, None]:
         self.mark()
-        for word in message.split():
+        for word in asked.message.split():
             yield word
 
 
 class Gated(_Marked):
     """Replies with the words of the message, each after the first behind a gate."""
 
-    async def reply(self, message: str) -> AsyncGenerator[str, None]:
+    async def reply(self, asked: Start) -> AsyncGenerator[str, None]:
         self.mark()
-        for number, word in enumerate(message.split()):
+        for number, word in enumerate(asked.message.split()):
             while number and not (self.gates / str(number)).exists():  # noqa: ASYNC110 - the test is another process
                 await asyncio.sleep(0.01)
             yield word
@@ -72,18 +78,18 @@ class Gated(_Marked):
 class Flood(_Marked):
     """Replies with more than all buffers between two processes hold."""
 
-    async def reply(self, message: str) -> AsyncGenerator[str, None]:
+    async def reply(self, asked: Start) -> AsyncGenerator[str, None]:
         self.mark()
-        for _ in range(256):
-            yield message * (64 * 1024 // len(message))
+        for _ in range(96):
+            yield asked.message * (64 * 1024 // len(asked.message))
 
 
 class Broken(_Marked):
     """Fails after the first word."""
 
-    async def reply(self, message: str) -> AsyncGenerator[str, None]:
+    async def reply(self, asked: Start) -> AsyncGenerator[str, None]:
         self.mark()
-        yield message.split(maxsplit=1)[0]
+        yield asked.message.split(maxsplit=1)[0]
         msg = "on purpose"
         raise RuntimeError(msg)
 
@@ -150,6 +156,8 @@ def main(kind: str, gates: str, *options: str) -> None:
     for option in options:
         if option.startswith("patience="):
             serve.MESSAGE_SECONDS = float(option.partition("=")[2])  # type: ignore[misc]
+        elif option.startswith("quiet="):
+            running.QUIET_SECONDS = float(option.partition("=")[2])  # type: ignore[misc]
         elif option.startswith("largest-file="):
             resource.setrlimit(resource.RLIMIT_FSIZE, (int(option.partition("=")[2]), resource.RLIM_INFINITY))
         elif option == "trace":
@@ -160,7 +168,7 @@ def main(kind: str, gates: str, *options: str) -> None:
         else:
             when, step, nth = option.split(":")
             _die_at(when, step, int(nth))
-    serve.run(load_settings(os.environ), KINDS[kind](Path(gates)))
+    serve.run(load_settings(os.environ), None if kind == "configured" else KINDS[kind](Path(gates)))
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ def run(agents: Agents, *arguments: str, **changes: str) -> subprocess.Completed
         ("SESSIONCTL_AGENT_PORT", "-1"),
         ("SESSIONCTL_AGENT_PORT", "65536"),
         ("SESSIONCTL_AGENT_PORT", "٣"),
+        ("SESSIONCTL_AGENT_EDITOR_PORT", "editor"),
         ("SESSIONCTL_AGENT_HOST", "192.0.2.1"),
         ("SESSIONCTL_AGENT_HOST", "not a host"),
         ("SESSIONCTL_AGENT_TOKEN_FILE", "/nowhere"),
@@ -81,6 +82,10 @@ def test_it_loads_nothing_that_the_command_line_or_the_manager_needs() -> None:
         "jinja2",
         "sessionctl.settings",
         "httptools",
+        "httpx",
+        "sessionctl.wire",
+        "sessionctl.agent.command",
+        "sessionctl.agent.openai",
         "uvloop",
         "websockets",
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,9 @@ from sessionctl.core.sessions import NewSession
 from sessionctl.factory import DirectOptions, open_factory
 from sessionctl.models import SessionId
 from tests.api.world import MINE, OTHER, Api, open_api
+from tests.support.api_proxy import ApiProxy
 from tests.support.fixtures import api_proxy, census, cli, factory, proxied, redis_proxy, steps
+from tests.support.redis_proxy import RedisProxy
 from tools.localcluster import LocalCluster
 
 __all__ = ["api_proxy", "census", "cli", "factory", "proxied", "redis_proxy", "steps"]
@@ -63,3 +66,20 @@ async def api(options: DirectOptions, sessions: dict[str, SessionId]) -> AsyncIt
     """The application, synced; the gate is open."""
     async with open_factory(options) as factory, open_api(factory) as opened:
         yield opened
+
+
+@pytest.fixture
+async def exposed(
+    platform: LocalCluster,
+    sessions: dict[str, SessionId],
+    api_proxy: ApiProxy,
+    redis_proxy: RedisProxy,
+    tmp_path: Path,
+) -> AsyncIterator[Api]:
+    """The application behind both proxies."""
+    options = DirectOptions(
+        kubeconfig=str(api_proxy.write_kubeconfig(tmp_path / "kubeconfig")), helm=str(platform.binary("helm"))
+    )
+    async with open_factory(options) as factory, open_api(factory) as api:
+        yield api
+        api_proxy.away = redis_proxy.away = False

@@ -20,9 +20,12 @@ PUBLIC = {"/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"}
 BODIES: tuple[dict[str, Any], ...] = (
     {"json": {"user_id": "eve"}},
     {"json": {"message": "hello"}},
+    {"json": {"message": "hello"}, "headers": {"accept": "text/event-stream"}},
     {"content": b"{not json", "headers": {"content-type": "application/json"}},
 )
 """Whoever is denied must not learn what a body should be."""
+
+MESSAGE = new_session_id()
 
 Calls = list[tuple[str, str, Scope]]
 
@@ -46,7 +49,7 @@ async def answers(api: Api, chosen: Calls, uuid: SessionId, headers: dict[str, A
         for body in BODIES if method == "POST" else ({},):
             given = {**headers, **body.get("headers", {})}
             rest = {name: value for name, value in body.items() if name != "headers"}
-            answer = await api.http.request(method, path.format(uuid=uuid), headers=given, **rest)
+            answer = await api.http.request(method, path.format(uuid=uuid, message_id=MESSAGE), headers=given, **rest)
             assert answer.headers["content-type"] == "application/problem+json", (method, path, answer.text)
             problem = answer.json()
             assert problem["status"] == answer.status_code
@@ -103,7 +106,7 @@ async def test_a_session_of_another_tenant_is_as_unknown_as_none(api: Api, mine:
 
     nobodys = new_session_id()
     for method, path, _ in OF_A_SESSION:
-        theirs, none = [await api.call(method, path.format(uuid=uuid)) for uuid in (other, nobodys)]
+        theirs, none = [await api.call(method, path.format(uuid=uuid, message_id=MESSAGE)) for uuid in (other, nobodys)]
         assert theirs.text.replace(other, nobodys) == none.text
 
 

@@ -184,23 +184,24 @@ async def test_a_chat_is_stored_once_and_shown_until_it_is_cancelled(api: Api, m
     assert (reused.status_code, reused.json()["code"]) == (422, "idempotency_key_reused")
 
     shown = (await api.get(f"{path}/messages")).json()
-    assert shown == {
-        "uuid": mine,
-        "messages": [
-            {"message_id": each, "message": "hello", "status": "queued", "reply": None} for each in (message_id, other)
-        ],
-        "partial": True,
-        "cursor": None,
-    }
+    assert shown.keys() == {"uuid", "messages", "partial", "cursor"}
+    # Asleep, or without an agent that answers, it is what Redis holds: other tests have said something too.
+    assert (shown["uuid"], shown["partial"]) == (mine, True)
+    told = {"message": "hello", "status": "queued", "reply": None, "reason": None}
+    assert [each | {"at": None} for each in shown["messages"][-2:]] == [
+        {"message_id": each, "at": None} | told for each in (message_id, other)
+    ]
+    assert shown["messages"][-1]["at"] is not None
     page = (await api.get(f"{path}/messages", params={"limit": 1})).json()
-    assert [each["message_id"] for each in page["messages"]] == [message_id]
-    rest = (await api.get(f"{path}/messages", params={"cursor": page["cursor"]})).json()
-    assert [each["message_id"] for each in rest["messages"]] == [other]
+    assert [each["message_id"] for each in page["messages"]] == [other]
+    rest = (await api.get(f"{path}/messages", params={"cursor": page["cursor"], "limit": 1})).json()
+    assert [each["message_id"] for each in rest["messages"]] == [message_id]
 
     refused = await api.post(f"{path}/sleep")
     assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
     assert (await api.post(f"{path}/sleep", params={"force": "true"})).status_code == 200
-    assert (await api.get(f"{path}/messages")).json()["messages"] == []
+    shown = (await api.get(f"{path}/messages")).json()
+    assert [each["status"] for each in shown["messages"][-2:]] == ["cancelled", "cancelled"]
     events = await api.services.store.list_events(mine, None, 500)
     ended = {event.message_id: event.outcome for event in events if event.kind == "message-ended"}
     assert {ended[message_id], ended[other]} == {"cancelled"}

@@ -23,7 +23,7 @@ AT_ONCE: Final = 4
 CONFIG: Final = {
     "idle": {"timeout": f"{IDLE_SECONDS}s", "touchInterval": "500ms", "probe": "none"},
     "sweep": {"interval": "500ms", "gateInterval": "500ms"},
-    # A simulated node may lose sight of a pod when the API server dies: its start is given up, and the session sleeps.
+    # Should a simulated pod not become ready, its start is given up before the patience of the test is over.
     "sessions": {"startTimeout": "60s"},
     "scaling": {"pollingInterval": 2, "cooldownPeriod": 7},
     "quotas": {"sessionsPerUser": 0},

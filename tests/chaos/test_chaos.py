@@ -19,7 +19,7 @@ from tests.chaos.conftest import IDLE_SECONDS
 from tests.chaos.people import Notes, Person
 from tests.chaos.storm import Storm
 from tests.chaos.truth import Truth
-from tests.chaos.verdict import lies, slept_too_early
+from tests.chaos.verdict import lies, races, slept_too_early
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ async def test_a_storm(arena: LocalCluster, api_key: str, sessions: Sequence[str
         following.cancel()
 
     _print(notes, storm)
+    print(f"  sleeps that raced with a wake: {races(truth, notes, IDLE_SECONDS)}")
     assert not notes.wrong
     too_early = slept_too_early(truth, notes, IDLE_SECONDS)
     assert not too_early, "\n".join([*too_early, *_tell(truth, notes, storm, {line.split()[0] for line in too_early})])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.chaos.people import Answer, Notes, Wake
 from tests.chaos.truth import Truth
-from tests.chaos.verdict import lies, slept_too_early
+from tests.chaos.verdict import lies, races, slept_too_early
 
 UUID = "one"
 IDLE = 6.0
@@ -43,6 +43,16 @@ def test_a_wake_that_was_not_answered_when_it_slept_is_no_reason() -> None:
 
     assert not slept_too_early(truth, _promised(10, took=4.5), IDLE)
     assert slept_too_early(truth, _promised(10, took=3.5), IDLE)
+
+
+def test_a_sleep_that_was_due_and_is_undone_at_once_is_a_race() -> None:
+    undone = _truth((0, 0), (1, 1), (15, 0), (16, 1))
+    assert not slept_too_early(undone, _promised(1, 12), IDLE)
+    assert races(undone, _promised(1, 12), IDLE)
+    # Nobody undid it; or it was not due, because its user worked.
+    assert slept_too_early(_truth((0, 0), (1, 1), (15, 0), (22, 1)), _promised(1, 12), IDLE)
+    assert slept_too_early(undone, _promised(1, 7, 12), IDLE)
+    assert slept_too_early(undone, _promised(12), IDLE)
 
 
 def test_a_sleep_seen_late_may_have_been_early() -> None:

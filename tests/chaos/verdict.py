@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from tests.chaos.people import STATUS_LAG_SECONDS
 from tests.chaos.truth import DELAY_SECONDS
 
 if TYPE_CHECKING:
-    from tests.chaos.people import Notes
+    from tests.chaos.people import Notes, Wake
     from tests.chaos.truth import Truth
+
+
+RACE_SECONDS: Final = 5.0
+"""After a sleep that raced with a wake, the watch guard has the session awake again within this time."""
 
 
 def slept_too_early(truth: Truth, notes: Notes, idle: float) -> list[str]:
@@ -18,14 +22,45 @@ def slept_too_early(truth: Truth, notes: Notes, idle: float) -> list[str]:
     What this finds is certain: the wake was answered before the sleep can have begun. One that was only sent by then
     may have waited, behind a Redis that was away, for longer than whoever sent it was idle.
     """
+    return [
+        _tell(uuid, fell, wake)
+        for uuid, fell, wake in _early(truth, notes, idle)
+        if not _raced(truth, notes, idle, uuid, fell)
+    ]
+
+
+def races(truth: Truth, notes: Notes, idle: float) -> list[str]:
+    """Name the sleeps that were due, and came just after the wake that ended the idleness.
+
+    KEDA had read an empty list by then; the watch guard undoes what it does (the second race of DESIGN 5).
+    """
+    return [
+        _tell(uuid, fell, wake)
+        for uuid, fell, wake in _early(truth, notes, idle)
+        if _raced(truth, notes, idle, uuid, fell)
+    ]
+
+
+def _early(truth: Truth, notes: Notes, idle: float) -> list[tuple[str, float, Wake]]:
     found = []
     for uuid, promised in notes.promised.items():
         for fell in truth.of(uuid).falls():
             begun = truth.blind_since(fell)
-            last = max((wake.sent for wake in promised if wake.answered <= begun), default=None)
-            if last is not None and fell - last < idle:
-                found.append(f"{uuid} slept at {fell:.2f}, {fell - last:.2f} s after a wake that was accepted")
+            last = max((wake for wake in promised if wake.answered <= begun), key=lambda wake: wake.sent, default=None)
+            if last is not None and fell - last.sent < idle:
+                found.append((uuid, fell, last))
     return found
+
+
+def _raced(truth: Truth, notes: Notes, idle: float, uuid: str, fell: float) -> bool:
+    working = [wake for wake in notes.promised[uuid] if fell - idle < wake.sent <= fell]
+    before = [wake for wake in notes.promised[uuid] if wake.sent < working[0].sent]
+    was_due = bool(before) and working[0].sent - before[-1].answered >= idle
+    return was_due and 1 in truth.may_have_been(uuid, fell, fell + RACE_SECONDS)
+
+
+def _tell(uuid: str, fell: float, wake: Wake) -> str:
+    return f"{uuid} slept at {fell:.2f}, {fell - wake.sent:.2f} s after a wake that was accepted"
 
 
 def lies(truth: Truth, notes: Notes) -> list[str]:

@@ -150,10 +150,13 @@ def test_new_environment_waits_for_the_next_wake(session: Session) -> None:
     """What the ConfigMap holds changes no pod template."""
     session.scale(1)
     pods = session.pods()
-    session.release.upgrade(CHART, {**VALUES, "env": {"COLOUR": "blue"}, "scaling": {"cooldownPeriod": 60}})
+    another = {**VALUES["agent"], "kind": "command", "command": ["ai", "--fast"]}
+    changes = {"env": {"COLOUR": "blue"}, "scaling": {"cooldownPeriod": 60}, "agent": another}
+    session.release.upgrade(CHART, {**VALUES, **changes})
     session.settle()
     assert session.pods() == pods
-    assert session.get("configmap")["data"]["COLOUR"] == "blue"
+    found = session.get("configmap")["data"]
+    assert (found["COLOUR"], found["SESSIONCTL_AGENT_COMMAND"]) == ("blue", '["ai","--fast"]')
 
 
 def test_upgrade_without_its_volume_fails(session: Session) -> None:

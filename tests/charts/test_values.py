@@ -14,9 +14,12 @@ import pytest
 import yaml
 
 from sessionctl import __version__
+from sessionctl.agent.serve import ANSWER_SECONDS, MESSAGE_SECONDS
+from sessionctl.agent.settings import OpenAISettings
+from sessionctl.agent.settings import load_settings as load_agent_settings
 from sessionctl.sections import count, filled, key_of, positive, texts
 from sessionctl.settings import Duration, PositiveDuration, Settings, load_platform, load_settings
-from tests.charts.rendering import CHARTS, Scenario, rendered, run
+from tests.charts.rendering import CHARTS, Scenario, pod_templates, rendered, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -152,6 +155,52 @@ def _bounds(schema: dict[str, Any], node: dict[str, Any]) -> tuple[str, object]:
             assert kind == "integer"
             # What KEDA takes is less than any number.
             return "number", 1 if "maximum" in node else node["minimum"]
+
+
+def test_profiles_of_the_how_to_fit_the_chart(helm: Path) -> None:
+    """Whoever copies one makes a session with it."""
+    text = (CHARTS.parent / "docs" / "how-to" / "agent.md").read_text()
+    shown = re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert {yaml.safe_load(profile).get("agent", {}).get("kind") for profile in shown} == {"command", "openai", None}
+    scenario = Scenario("user-session", "default")
+    argv = ("template", scenario.release, CHARTS / "user-session", "--values", scenario.values, "--values", "-")
+    for profile in shown:
+        assert run(helm, *argv, env=NOWHERE, stdin=profile)
+
+
+@pytest.mark.parametrize("name", ["default", "command", "full"])
+def test_the_agent_reads_what_the_chart_writes(helm: Path, tmp_path: Path, name: str) -> None:
+    """Every text comes back byte for byte, and what is left out of the chart is what the agent would do by itself."""
+    scenario = Scenario("user-session", name)
+    objects = rendered(helm, scenario)
+    ((_, template),) = pod_templates(objects)
+    environment = next(item["data"] for item in objects if item["kind"] == "ConfigMap")
+    environment |= {each["name"]: each["value"] for each in template["spec"]["containers"][0]["env"]}
+    for file in ("TOKEN_FILE", "OPENAI_KEY_FILE"):
+        if (variable := f"SESSIONCTL_AGENT_{file}") in environment:
+            mounts = {mount["mountPath"] for mount in template["spec"]["containers"][0]["volumeMounts"]}
+            assert environment[variable].rpartition("/")[0] in mounts
+            environment[variable] = str(tmp_path / file)
+            (tmp_path / file).write_text("0123456789abcdef" * 2)
+    found = load_agent_settings({**environment, "WORKSPACE": str(tmp_path)})
+    given = yaml.safe_load(scenario.values.read_text())["agent"]
+    assert found.kind == given.get("kind", "echo")
+    assert (found.host, found.port) == ("", 8081)
+    if found.command is not None:
+        assert (list(found.command.command), found.command.on_interrupt) == (given["command"], given["onInterrupt"])
+    if found.openai is not None:
+        assert found.openai.key_file == tmp_path / "OPENAI_KEY_FILE"
+        openai = given["openai"]
+        wanted = OpenAISettings(
+            openai["baseUrl"], openai["model"], found.openai.key_file, system_prompt=openai["systemPrompt"]
+        )
+        assert found.openai == wanted
+
+
+def test_a_pod_is_not_killed_before_its_agent_ends(helm: Path) -> None:
+    """A kill would cut off the record of the message that was just ended."""
+    ((_, template),) = pod_templates(rendered(helm, Scenario("user-session", "default")))
+    assert template["spec"]["terminationGracePeriodSeconds"] >= MESSAGE_SECONDS + ANSWER_SECONDS + 5
 
 
 @pytest.mark.parametrize(

@@ -296,7 +296,7 @@ def bad_profiles(platform: LocalCluster) -> Iterator[None]:
         ("unknown-name", "profile unknown-name: .*[Uu]ndefined"),
         ("broken-template", "profile broken-template: "),
         ("escape", "profile escape: "),
-        ("reserved", "profile sets agent, which belongs to sessionctl"),
+        ("reserved", "profile sets agent.token, which belongs to sessionctl"),
         ("arithmetic", "profile arithmetic: division by zero"),
         ("date", "profile date holds a value that JSON cannot carry"),
     ],

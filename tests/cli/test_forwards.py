@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 
-from sessionctl.adapters.agent import AgentProbe, ByteStream
+from sessionctl.adapters.agent import AgentProbe
+from sessionctl.adapters.agent_http import ByteStream
 from sessionctl.adapters.cluster.client import KubernetesClient
 from sessionctl.adapters.cluster.listener import ForwardListener
 from sessionctl.adapters.cluster.portforward import PodPort, PortForwarder

@@ -59,7 +59,7 @@ def examples(words: Iterable[str]) -> list[str]:
 
 def test_the_commands_are_those_that_operators_were_promised() -> None:
     promised = {"create", "wake", "status", "list", "sleep", "delete", "restore", "template", "reconcile", "sweep"}
-    promised |= {"why", "events", "messages", "access", "serve", "apikey"}
+    promised |= {"why", "events", "chat", "messages", "cancel", "access", "serve", "apikey"}
     assert promised | {"version"} == set(COMMANDS)
 
 
@@ -100,7 +100,7 @@ def test_the_help_of_the_root_names_every_exit_code() -> None:
     text = " ".join(run(PROGRAM, "--help").stdout.split())
     found = re.search(r"Exit codes: (.*?)\. ", text)
     assert found
-    assert re.findall(r"\d", found[1]) == list("01234567")
+    assert re.findall(r"\d", found[1]) == list("0123456789")
 
 
 def test_the_reference_is_what_the_help_says() -> None:

@@ -14,6 +14,7 @@ import yaml
 from sessionctl import __version__
 from tests.support.sessionctl_cli import Cli
 from tests.support.steps import Steps
+from tools.localcluster import LocalCluster
 
 GOLDENS = Path(__file__).parent / "goldens"
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
@@ -85,6 +86,15 @@ def test_the_answers_about_the_platform_keep_their_shape(cli: Cli) -> None:
     assert re.fullmatch(r"v4\.\d+\.\d+", version["helm"])
     check("version", version | {"helm": "<helm>"})
     check("version-client", cli.json("version", "--client"))
+
+
+def test_a_template_shows_what_answers_and_no_token(cli: Cli, platform: LocalCluster) -> None:
+    target = ("patch", "configmap", "sessionctl-profiles", "-n", "sessionctl", "--type=merge", "-p")
+    profile = "agent: {kind: command, command: [ai, --fast]}"
+    platform.kubectl(*target, json.dumps({"data": {"answering.yaml.j2": profile}}))
+    shown = cli.json("template", "--profile", "answering")
+    platform.kubectl(*target, json.dumps({"data": {"answering.yaml.j2": None}}))
+    assert shown["agent"] == {"kind": "command", "command": ["ai", "--fast"], "token": "0" * 64}
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from sessionctl.errors import DeadlineExceededError, ForbiddenError
 from sessionctl.models import EventKind, MessageOutcome, SessionStatus
 from tests.cluster.stage import AWAKE, READY_DELAY
 from tests.support.between import Hooks
+from tests.support.sessions import HOLD
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
@@ -235,7 +236,7 @@ class TestWaitingChats:
         """Two messages that wait for a start that takes too long."""
         ids = sorted(str(uuid4()) for _ in range(2))
         for message_id in ids:
-            await stage.factory.store.enqueue(session, message_id, "hello", 100)
+            await stage.factory.store.enqueue(session, message_id, "hello", 100, HOLD)
         return ids
 
     async def ends(self, stage: Stage, session: SessionId) -> list[tuple[str, MessageOutcome | None, str]]:
@@ -364,7 +365,7 @@ class TestAgentThatAnsweredOnce:
         assert report.failed == (silent,)
 
     async def test_its_message_may_have_been_at_work(self, stage: Stage, silent: SessionId, hooks: Hooks) -> None:
-        await stage.factory.store.enqueue(silent, str(uuid4()), "hello", 100)
+        await stage.factory.store.enqueue(silent, str(uuid4()), "hello", 100, HOLD)
         idle = replace(stage.factory.settings.idle, unknown_limit=timedelta())
 
         await stage.start_keeper(hooks, AT_ONCE, idle=idle).tick([await stage.find(silent)])

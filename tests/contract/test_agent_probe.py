@@ -13,7 +13,8 @@ import pytest
 import pytest_asyncio
 
 from sessionctl.adapters import agent
-from sessionctl.adapters.agent import AgentProbe, ByteStream, TcpStream
+from sessionctl.adapters.agent import AgentProbe
+from sessionctl.adapters.agent_http import ByteStream, TcpStream
 from sessionctl.adapters.cluster.client import KubernetesClient
 from sessionctl.adapters.cluster.portforward import PodPort, PortForwarder
 from sessionctl.adapters.probe import SilentWorkspaceProbe

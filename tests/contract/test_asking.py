@@ -87,7 +87,7 @@ class Room:
         self.sweeper = Sweeper(
             cluster=cluster,
             store=store,
-            demand=DemandService(cluster, store, self.clock, journal),
+            demand=DemandService(cluster, store, self.clock, journal, hold=timedelta()),
             journal=journal,
             probe=self.probe,
             clock=self.clock,

@@ -11,8 +11,8 @@ import pytest
 from sessionctl.adapters.store import keys
 from sessionctl.core.identity import new_session_id
 from sessionctl.errors import ConflictError, NotFoundError
-from sessionctl.models import EnqueueOutcome, Queue, ReleaseOutcome, Woken
-from tests.support.sessions import make_workspace
+from sessionctl.models import EnqueueOutcome, MessageOutcome, Queue, ReleaseOutcome, Woken
+from tests.support.sessions import HOLD, make_workspace
 
 if TYPE_CHECKING:
     from sessionctl.adapters.store.redis_store import RedisStore
@@ -42,7 +42,7 @@ async def idle(store: RedisStore, table: Table) -> SessionId:
 
 
 async def chat(store: RedisStore, session_id: SessionId, message_id: str = "m1", text: str = "hello") -> EnqueueOutcome:
-    return (await store.enqueue(session_id, message_id, text, MAX_WAITING)).outcome
+    return (await store.enqueue(session_id, message_id, text, MAX_WAITING, HOLD)).outcome
 
 
 def texts(table: Table, session_id: SessionId) -> list[str]:
@@ -166,7 +166,7 @@ class TestEnqueue:
     async def test_it_wakes_appends_and_marks_for_dispatch(self, store: RedisStore, table: Table) -> None:
         session_id = await known(store)
 
-        answer = await store.enqueue(session_id, "m1", 'it\'s "ü" \U0001f600', MAX_WAITING)
+        answer = await store.enqueue(session_id, "m1", 'it\'s "ü" \U0001f600', MAX_WAITING, HOLD)
 
         assert (answer.outcome, answer.woken.fresh) == (EnqueueOutcome.ADDED, True)
         assert table.elements(session_id)[0] == b"awake"
@@ -189,16 +189,33 @@ class TestEnqueue:
 
     async def test_a_full_queue_refuses_but_still_knows_its_own(self, store: RedisStore, table: Table) -> None:
         session_id = await known(store)
-        answers = [await store.enqueue(session_id, f"m{number}", "x", 2) for number in (1, 2, 3, 2)]
+        answers = [await store.enqueue(session_id, f"m{number}", "x", 2, HOLD) for number in (1, 2, 3, 2)]
 
         assert [answer.outcome for answer in answers] == ["added", "added", "full", "known"]
         assert texts(table, session_id) == ["awake", "m1", "m2"]
+
+    async def test_long_messages_fill_it_sooner(self, store: RedisStore, table: Table) -> None:
+        """All that waits has to fit into Redis, together with that of all other sessions."""
+        session_id, long = await known(store), "x" * 150_000
+        answers = [await store.enqueue(session_id, f"m{number}", long, 10, HOLD) for number in range(4)]
+        await store.cancel_message(session_id, "m1")
+        again = await store.enqueue(session_id, "m4", long, 10, HOLD)
+        fence = await store.take_dispatch(session_id, "a", timedelta(minutes=1))
+        assert fence is not None
+        await store.finish_message(fence, "m0", MessageOutcome.DONE, "")
+        await store.settle_waiting(session_id, MessageOutcome.FAILED, "")
+
+        assert [answer.outcome for answer in answers] == ["added", "added", "full", "full"]
+        assert again.outcome == "added"
+        assert table.field(session_id, "chat_bytes") is None
+        first = await store.enqueue(session_id, "m5", long * 4, 10, HOLD)
+        assert first.outcome == "added"
 
     async def test_demand_from_outside_does_not_fill_the_queue(self, store: RedisStore, table: Table) -> None:
         session_id = await known(store)
         table.push(session_id, *["wake"] * 10)
 
-        assert (await store.enqueue(session_id, "m1", "x", 1)).outcome == EnqueueOutcome.ADDED
+        assert (await store.enqueue(session_id, "m1", "x", 1, HOLD)).outcome == EnqueueOutcome.ADDED
 
     @pytest.mark.parametrize("most", [0, MAX_WAITING])
     async def test_unknown_and_deleted_sessions_refuse(self, store: RedisStore, table: Table, most: int) -> None:
@@ -206,9 +223,9 @@ class TestEnqueue:
         await store.bury(deleted, "default", "alice", timedelta(days=7))
 
         with pytest.raises(NotFoundError):
-            await store.enqueue(unknown, "m1", "x", most)
+            await store.enqueue(unknown, "m1", "x", most, HOLD)
         with pytest.raises(ConflictError):
-            await store.enqueue(deleted, "m1", "x", most)
+            await store.enqueue(deleted, "m1", "x", most, HOLD)
 
         assert table.elements(unknown) + table.elements(deleted) == []
         assert table.admin.smembers(keys.DISPATCH_PENDING) == set()
@@ -321,7 +338,7 @@ class TestGiveUp:
 
     async def test_a_waiting_chat_keeps_it(self, store: RedisStore, table: Table) -> None:
         session_id = await known(store)
-        await store.enqueue(session_id, "m1", "x", 100)
+        await store.enqueue(session_id, "m1", "x", 100, HOLD)
 
         assert await store.give_up(session_id, table.stamp(session_id, "woken_at")) is ReleaseOutcome.WAITING
         assert len(table.elements(session_id)) == 2

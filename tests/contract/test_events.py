@@ -16,7 +16,7 @@ from sessionctl.core.identity import new_session_id
 from sessionctl.errors import InvalidRequestError, StoreError
 from sessionctl.models import OLDEST_EVENT, EventKind, MessageOutcome, SessionEvent, SessionId
 from sessionctl.settings import EventSettings
-from tests.support.sessions import make_workspace
+from tests.support.sessions import HOLD, make_workspace
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ WEEK = timedelta(days=7)
 WEEK_MS = WEEK // timedelta(milliseconds=1)
 SOON_MS = 600_000
 LONG = timedelta(minutes=1)
-CAPS = EventSettings(max_length=20, max_bytes=4000)
+CAPS = EventSettings(max_length=20, max_bytes=4000, recent=timedelta())
 
 
 @pytest_asyncio.fixture
@@ -131,7 +131,7 @@ class TestAppend:
         session_id = await known(store)
         table.admin.set(keys.events(session_id), "by mistake")
 
-        await store.enqueue(session_id, "m1", "x", 10)
+        await store.enqueue(session_id, "m1", "x", 10, HOLD)
 
         (event,) = await store.list_events(session_id, None, 10)
         assert (event.kind, event.message_id) == (EventKind.MESSAGE_QUEUED, "m1")

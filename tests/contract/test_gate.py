@@ -16,7 +16,7 @@ from sessionctl.errors import ForbiddenError, StoreError
 from sessionctl.models import Epoch, ReleaseOutcome
 from tests.support.redis import RedisServer
 from tests.support.redis_proxy import command
-from tests.support.sessions import make_workspace
+from tests.support.sessions import HOLD, make_workspace
 from tests.support.waiting import until
 from tools.localcluster.ports import Ports
 
@@ -160,7 +160,7 @@ class TestRestore:
         workspace = make_workspace(replicas=1)
         session_id = workspace.session_id
         await store.ensure_record(workspace)
-        await store.enqueue(session_id, "m1", "x", 100)
+        await store.enqueue(session_id, "m1", "x", 100, HOLD)
         table.push(session_id, "wake")
         table.age(session_id, "last_active", 3_600_000)
         expected, before = table.elements(session_id), table.now()
@@ -172,7 +172,7 @@ class TestRestore:
 
         assert table.elements(session_id) == expected
         assert table.stamp(session_id, "last_active") >= before
-        assert table.field(session_id, "message:m1") == "queued"
+        assert [chat.message_id for chat in await store.list_waiting(session_id)] == ["m1"]
 
     async def test_a_session_whose_delete_has_just_begun_is_not_brought_back(
         self, store: RedisStore, table: Table

@@ -15,10 +15,10 @@ from sessionctl.adapters.store import keys
 from sessionctl.adapters.store.redis_store import RedisStore
 from sessionctl.core.identity import parse_session_id
 from sessionctl.errors import OutcomeUnknownError, StoreError
-from sessionctl.models import EventKind, MessageOutcome, SessionEvent
+from sessionctl.models import Cancellation, EventKind, Fence, MessageOutcome, ReplyDelta, SessionEvent
 from tests.support.redis import RedisServer
 from tests.support.redis_proxy import Loss, script
-from tests.support.sessions import make_workspace
+from tests.support.sessions import HOLD, make_workspace
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ WORKSPACE = make_workspace(SESSION, replicas=1)
 SLEEPING = make_workspace(SESSION, slept_at=1)
 TOKEN = "restoring:{run_id}:00"
 OWNER = ("default", "alice")
+OWNER_A = "a manager"
 MINUTE = timedelta(minutes=1)
 EVENT = SessionEvent(SESSION, EventKind.WOKEN, "somebody came")
 
@@ -66,7 +67,7 @@ async def _pushed_by_others(store: RedisStore, table: Table) -> None:
 
 async def _chats(store: RedisStore, table: Table) -> None:
     await store.ensure_record(WORKSPACE)
-    await store.enqueue(SESSION, "m0", "before", 100)
+    await store.enqueue(SESSION, "m0", "before", 100, HOLD)
 
 
 async def _buried(store: RedisStore, table: Table) -> None:
@@ -96,13 +97,38 @@ async def _code(store: RedisStore, table: Table) -> None:
     await store.put_code("secret", SESSION, MINUTE)
 
 
+async def _taken(store: RedisStore, table: Table) -> None:
+    await _chats(store, table)
+    assert await store.take_dispatch(SESSION, OWNER_A, MINUTE) is not None
+
+
+async def _running(store: RedisStore, table: Table) -> None:
+    await _taken(store, table)
+    await store.start_message(_fence(table), "m0", "pod")
+    await _append(store, table, 1)
+
+
+async def _finished(store: RedisStore, table: Table) -> None:
+    await _running(store, table)
+    await store.finish_message(_fence(table), "m0", MessageOutcome.DONE, "")
+
+
+def _fence(table: Table) -> Fence:
+    number, _, owner = (table.field(SESSION, "fence") or "").partition(":")
+    return Fence(SESSION, int(number), owner)
+
+
+async def _append(store: RedisStore, table: Table, seq: int) -> None:
+    await store.append_reply(_fence(table), "m0", ReplyDelta(1, seq, f"line {seq}"), seq)
+
+
 _HOUR = timedelta(hours=1) / 2
 CASES = {
     "wake": Case("wake", _asleep, lambda store, _: store.wake(SESSION)),
     "wake_with_chats": Case("wake", _chats, lambda store, _: store.wake(SESSION)),
     "touch": Case("wake", _idle, lambda store, _: store.touch(SESSION, timedelta(seconds=5))),
-    "enqueue": Case("enqueue", _chats, lambda store, _: store.enqueue(SESSION, "m1", "hello", 100)),
-    "enqueue_the_last_place": Case("enqueue", _chats, lambda store, _: store.enqueue(SESSION, "m1", "hello", 2)),
+    "enqueue": Case("enqueue", _chats, lambda store, _: store.enqueue(SESSION, "m1", "hello", 100, HOLD)),
+    "enqueue_the_last_place": Case("enqueue", _chats, lambda store, _: store.enqueue(SESSION, "m1", "hello", 2, HOLD)),
     "release": Case("release", _idle, lambda store, _: store.release(SESSION, _HOUR, force=False)),
     "release_by_force": Case("release", _pushed_by_others, lambda store, _: store.release(SESSION, _HOUR, force=True)),
     "release_that_adopts": Case(
@@ -117,6 +143,8 @@ CASES = {
     "settle_waiting": Case(
         "settle_waiting", _chats, lambda store, _: store.settle_waiting(SESSION, MessageOutcome.FAILED, "why")
     ),
+    "cancel_message": Case("cancel_message", _taken, lambda store, _: store.cancel_message(SESSION, "m0")),
+    "cancel_message_that_runs": Case("cancel_message", _running, lambda store, _: store.cancel_message(SESSION, "m0")),
     "remember": Case("remember", _nothing, lambda store, _: store.remember("key", "request", "value", MINUTE)),
     "put_code": Case("put_code", _nothing, lambda store, _: store.put_code("secret", SESSION, MINUTE)),
     "take_code": Case("take_code", _code, lambda store, _: store.take_code("secret")),
@@ -149,6 +177,68 @@ async def test_a_lost_reply_leaves_what_one_call_leaves(
     assert table.everything() == expected
 
 
+@dataclass(frozen=True)
+class Delivery:
+    """A call of whoever delivers: the script, what is there before, and the call, whose answers must be the same."""
+
+    script: str
+    prepare: Callable[[RedisStore, Table], Awaitable[None]]
+    call: Callable[[RedisStore, Table], Awaitable[object]]
+
+
+DELIVERIES = {
+    "take_dispatch": Delivery(
+        "take_dispatch", _chats, lambda store, _: _found(store.take_dispatch(SESSION, OWNER_A, MINUTE))
+    ),
+    "renew_dispatch": Delivery("renew_dispatch", _running, lambda s, table: s.renew_dispatch(_fence(table), MINUTE)),
+    "drop_dispatch": Delivery("drop_dispatch", _running, lambda store, table: store.drop_dispatch(_fence(table))),
+    "get_next": Delivery("get_next", _running, lambda store, table: _found(store.get_next(_fence(table)))),
+    "get_next_of_none": Delivery("get_next", _finished, lambda store, table: store.get_next(_fence(table))),
+    "start_message": Delivery(
+        "start_message", _taken, lambda store, table: store.start_message(_fence(table), "m0", "pod")
+    ),
+    "append_reply": Delivery("append_reply", _running, lambda store, table: _append(store, table, 2)),
+    "finish_message": Delivery(
+        "finish_message",
+        _running,
+        lambda store, table: store.finish_message(_fence(table), "m0", MessageOutcome.DONE, "why"),
+    ),
+}
+
+
+async def _found(answer: Awaitable[object]) -> bool:
+    return await answer is not None
+
+
+@pytest.mark.parametrize("name", DELIVERIES)
+async def test_a_lost_reply_of_a_delivery_leaves_and_answers_what_one_call_does(
+    store: RedisStore, shaky: RedisStore, table: Table, redis: RedisServer, proxy: RedisProxy, name: str
+) -> None:
+    case = DELIVERIES[name]
+    await case.prepare(store, table)
+    answer = await case.call(store, table)
+    expected = table.everything()
+    table.admin.flushall()
+    table.admin.set(keys.EPOCH, redis.run_id())
+    await case.prepare(store, table)
+
+    lost, repeated = proxy.trap(script(case.script), Loss.REPLY), proxy.trap(script(case.script), nth=2)
+
+    assert await case.call(shaky, table) == answer
+    assert lost.sprung.is_set()
+    assert repeated.sprung.is_set()
+    assert table.everything() == expected
+
+
+async def test_a_cancel_whose_reply_was_lost_says_what_it_did(
+    shaky: RedisStore, store: RedisStore, table: Table, proxy: RedisProxy
+) -> None:
+    await _chats(store, table)
+    proxy.trap(script("cancel_message"), Loss.REPLY)
+
+    assert await shaky.cancel_message(SESSION, "m0") is Cancellation.CANCELLED
+
+
 async def test_a_wake_whose_reply_was_lost_is_still_patched(
     shaky: RedisStore, store: RedisStore, table: Table, proxy: RedisProxy
 ) -> None:
@@ -166,7 +256,7 @@ async def test_a_message_whose_reply_was_lost_is_reported_as_taken(
     await _chats(store, table)
     proxy.trap(script("enqueue"), Loss.REPLY)
 
-    answer = await shaky.enqueue(SESSION, "m1", "hello", 2)
+    answer = await shaky.enqueue(SESSION, "m1", "hello", 2, HOLD)
 
     assert answer.outcome in {"added", "known"}
     assert len(table.elements(SESSION)) == 3
@@ -236,7 +326,7 @@ class TestOutcome:
         proxy.trap(script("enqueue"), Loss.REPLY, before=proxy.refuse)
 
         with pytest.raises(OutcomeUnknownError):
-            await shaky.enqueue(SESSION, "m1", "hello", 100)
+            await shaky.enqueue(SESSION, "m1", "hello", 100, HOLD)
 
         assert len(table.elements(SESSION)) == 2
 

@@ -10,7 +10,7 @@ from sessionctl.adapters.store import keys
 from sessionctl.adapters.store.redis_store import RedisStore
 from sessionctl.core.identity import new_session_id
 from sessionctl.models import EnqueueOutcome, EventKind, MessageOutcome, ReleaseOutcome, SessionId, WaitingMessage
-from tests.support.sessions import make_workspace
+from tests.support.sessions import HOLD, make_workspace
 
 if TYPE_CHECKING:
     from tests.support.redis import RedisServer
@@ -24,7 +24,7 @@ async def with_chats(store: RedisStore, count: int = 3) -> SessionId:
     workspace = make_workspace()
     await store.ensure_record(workspace)
     for number in range(count):
-        await store.enqueue(workspace.session_id, f"m{number}", f'text "ü" {number}', 100)
+        await store.enqueue(workspace.session_id, f"m{number}", f'text "ü" {number}', 100, HOLD)
     return workspace.session_id
 
 
@@ -51,8 +51,8 @@ async def test_waiting_chats_are_listed_in_order_and_nothing_else_is(store: Redi
 async def test_an_accepted_message_has_its_event_and_a_refused_one_has_none(store: RedisStore) -> None:
     session_id = await with_chats(store, 1)
 
-    assert (await store.enqueue(session_id, "m0", "again", 100)).outcome is EnqueueOutcome.KNOWN
-    assert (await store.enqueue(session_id, "m1", "too many", 1)).outcome is EnqueueOutcome.FULL
+    assert (await store.enqueue(session_id, "m0", "again", 100, HOLD)).outcome is EnqueueOutcome.KNOWN
+    assert (await store.enqueue(session_id, "m1", "too many", 1, HOLD)).outcome is EnqueueOutcome.FULL
     assert await queued(store, session_id) == ["m0"]
 
 
@@ -65,7 +65,7 @@ async def test_each_gets_its_outcome_and_leaves_the_list(store: RedisStore, tabl
     assert await outcomes(store, session_id) == [(f"m{n}", FAILED, "it does not start") for n in range(3)]
     assert table.elements(session_id) == [b"awake"]
     assert not table.admin.smembers(keys.DISPATCH_PENDING)
-    assert table.field(session_id, "message:m0") == "failed"
+    assert await store.get_outcome(session_id, "m0") is FAILED
 
 
 async def test_other_demand_stays(store: RedisStore, table: Table) -> None:
@@ -81,7 +81,7 @@ async def test_a_settled_message_is_not_taken_again(store: RedisStore, table: Ta
     session_id = await with_chats(store, 1)
     await store.settle_waiting(session_id, FAILED, "")
 
-    assert (await store.enqueue(session_id, "m0", "again", 100)).outcome is EnqueueOutcome.KNOWN
+    assert (await store.enqueue(session_id, "m0", "again", 100, HOLD)).outcome is EnqueueOutcome.KNOWN
     assert table.elements(session_id) == [b"awake"]
 
 
@@ -92,16 +92,6 @@ async def test_one_outcome_whoever_settles(store: RedisStore, redis: RedisServer
 
     assert sorted(len(ids) for ids in settled) == [0] * 5 + [20]
     assert len(await outcomes(store, session_id)) == 20
-
-
-async def test_one_that_has_its_outcome_gets_no_other(store: RedisStore, table: Table) -> None:
-    """Its dispatcher died after it wrote the outcome."""
-    session_id = await with_chats(store, 2)
-    table.admin.hset(keys.record(session_id), "message:m0", "done")
-
-    assert list(await store.settle_waiting(session_id, FAILED, "")) == ["m1"]
-    assert [message_id for message_id, _, _ in await outcomes(store, session_id)] == ["m1"]
-    assert table.elements(session_id) == [b"awake"]
 
 
 async def test_a_session_may_sleep_when_its_chats_are_settled(store: RedisStore) -> None:

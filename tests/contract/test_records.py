@@ -12,7 +12,7 @@ from sessionctl.adapters.store import keys
 from sessionctl.adapters.store.redis_store import RedisStore
 from sessionctl.core.identity import new_session_id
 from sessionctl.errors import ConflictError, StoreError
-from tests.support.sessions import CREATED_AT, make_workspace
+from tests.support.sessions import CREATED_AT, HOLD, make_workspace
 from tools.localcluster.ports import Ports
 
 if TYPE_CHECKING:
@@ -94,12 +94,12 @@ async def test_bury_takes_all_but_the_events_and_their_end_is_set(store: RedisSt
     workspace = make_workspace()
     session_id = workspace.session_id
     await store.ensure_record(workspace)
-    await store.enqueue(session_id, "m1", "x", 100)
+    await store.enqueue(session_id, "m1", "x", 100, HOLD)
     table.admin.xadd(keys.events(session_id), {"a": "b"})
 
     await store.bury(session_id, "default", "alice", WEEK)
 
-    left = [keys.tombstone(session_id), keys.events(session_id), keys.marks(session_id)]
+    left = [keys.tombstone(session_id), keys.events(session_id), keys.marks(session_id), keys.ended(session_id, "m1")]
     assert set(table.everything()) == {b"epoch", *(key.encode() for key in left)}
     for key in left:
         assert 0 < table.admin.pttl(key) <= WEEK // timedelta(milliseconds=1)

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.node.platforms import BARE, MANAGED, Installed
 from tests.node.traces import Machine, Traces
-from tests.node.workspaces import PROFILES, Workspaces
+from tests.node.workspaces import Workspaces
 from tests.support.clusters import start_or_skip
 from tests.support.sessionctl_cli import Cli
 from tests.tools.conftest import script
@@ -19,14 +20,13 @@ __all__ = ["script"]
 
 @pytest.fixture(scope="session")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
-    """A cluster with real pods and the platform chart, Redis as a pod; after it the machine is what it was before."""
+    """A cluster with real pods; after it the machine is what it was before."""
     if (reason := machine.why_not()) and not os.environ.get("CI"):
         pytest.skip(reason)
     directory = tmp_path_factory.mktemp("node") / "cluster"
     before = Machine.look()
     started = start_or_skip(ClusterSpec(kind="real", keep=True), directory)
     try:
-        started.install_platform({"profiles": PROFILES})
         yield started
     finally:
         # The one that runs now: a test may have killed the first.
@@ -37,10 +37,34 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     assert Machine.look() == before
 
 
+@pytest.fixture(scope="session")
+def installed(node: LocalCluster) -> Installed:
+    """The platform release of the node."""
+    return Installed(node)
+
+
+@pytest.fixture(scope="module")
+def bare(installed: Installed) -> LocalCluster:
+    """The node with the platform chart, Redis as a pod, and no manager."""
+    return installed.want(BARE)
+
+
+@pytest.fixture(scope="module")
+def managed(installed: Installed) -> LocalCluster:
+    """The same with two managers."""
+    return installed.want(MANAGED)
+
+
+@pytest.fixture(scope="module")
+def api_key(installed: Installed, managed: LocalCluster) -> str:
+    """A key that both managers know, or will in a moment."""
+    return installed.key_for(managed)
+
+
 @pytest.fixture
-def workspaces(node: LocalCluster) -> Iterator[Workspaces]:
+def workspaces(bare: LocalCluster) -> Iterator[Workspaces]:
     """Sessions on the node; those that a test made are gone after it."""
-    found = Workspaces(node, Cli.on(node))
+    found = Workspaces(bare, Cli.on(bare))
     # Opens the gate, also after a test that killed Redis with everything else.
     found.sweep()
     yield found

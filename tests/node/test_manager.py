@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 
 import pytest
 
-from tests.node.workspaces import PROFILES, Workspaces
+from tests.node.workspaces import Workspaces
 from tests.support.sessionctl_cli import Cli
 from tests.support.waiting import wait_for
 from tools.curl import Curl
@@ -21,33 +21,17 @@ from tools.firstuser import FirstUser
 from tools.localcluster import LocalCluster
 from tools.localcluster.api import Api
 from tools.localcluster.machine import CGROUP
-from tools.localcluster.managers import MANAGERS, make_key
+from tools.localcluster.managers import MANAGERS
 
 NAMESPACE: Final = "sessionctl"
-SHORT: Final = {
-    "idle": {"timeout": "5s", "touchInterval": "1s"},
-    "scaling": {"pollingInterval": 2, "cooldownPeriod": 6},
-}
 _OK: Final = 200
 _CREATED: Final = 201
 
 
 @pytest.fixture(scope="module")
-def managed(node: LocalCluster) -> Iterator[LocalCluster]:
-    """The node with two managers, which the other files of this folder do without."""
-    # The one that runs now, whose address is another: a test may have killed the first.
-    now = LocalCluster.attach(node.directory)
-    now.install_platform({"profiles": PROFILES, "config": SHORT, "manager": {"enabled": True, "replicas": 2}})
-    yield now
-    now.install_platform({"profiles": PROFILES})
-
-
-@pytest.fixture(scope="module")
-def curl(managed: LocalCluster, tmp_path_factory: pytest.TempPathFactory) -> Curl:
+def curl(managed: LocalCluster, api_key: str, tmp_path_factory: pytest.TempPathFactory) -> Curl:
     """curl with a key that the managers know."""
-    key = make_key(managed, "node-tests")
-    assert key
-    found = Curl.with_key(managed.api_url, key, tmp_path_factory.mktemp("curl"), print)
+    found = Curl.with_key(managed.api_url, api_key, tmp_path_factory.mktemp("curl"), print)
     wait_for(found.is_known, "both know the key")
     return found
 

@@ -14,9 +14,9 @@ _SECRETIVE = ("REDIS", "KEDA", "PASSWORD", "KUBERNETES_", "APIKEY", "API_KEY")
 
 
 @pytest.fixture(scope="module")
-def workspaces(node: LocalCluster) -> Iterator[Workspaces]:
+def workspaces(bare: LocalCluster) -> Iterator[Workspaces]:
     """The session of this file: its tests look, and only the last ones change something."""
-    found = Workspaces(node, Cli.on(node))
+    found = Workspaces(bare, Cli.on(bare))
     found.sweep()
     yield found
     found.purge_all()

@@ -162,7 +162,7 @@ def _agent_of(pod_uid: str) -> int:
         except OSError:
             continue
         # Its parent, the first process of the container, names it too.
-        if b"sessionctl-agent" in command and not command.startswith(b"tini"):
+        if b"sessionctl-agent" in command and not command.startswith(b"tini") and b"\0hold\0" not in command:
             return int(entry.name)
     msg = f"no agent in pod {pod_uid}"
     raise AssertionError(msg)

@@ -125,6 +125,11 @@ class RedisProxy:
             self._traps.append(trap)
         return trap
 
+    def disarm(self) -> None:
+        """Take away the traps that nothing has sprung."""
+        with self._lock:
+            self._traps.clear()
+
     def hold(self, matches: Callable[[Command], bool], *, nth: int = 1) -> Hold:
         """Make the n-th command from now that matches wait until it is let go."""
         hold = Hold()

@@ -80,10 +80,10 @@ class Running:
         """Send a signal to all of it, as a terminal does."""
         os.killpg(self.pid, signum)
 
-    def wait(self) -> Done:
-        """Return how it ended."""
-        out, err = self._process.communicate(timeout=TIMEOUT_SECONDS)
-        return Done(self._process.returncode, out or b"", err)
+    def wait(self, given: bytes | None = None) -> Done:
+        """Return how it ended, having been given something to read."""
+        out, err = self._process.communicate(given, timeout=TIMEOUT_SECONDS)
+        return Done(self._process.returncode, out or b"", err or b"")
 
 
 @dataclass(frozen=True)
@@ -108,23 +108,29 @@ class Cli:
         """Return one with more variables."""
         return replace(self, environment={**self.environment, **variables})
 
-    def start(self, *argv: str | bytes, stdout: int = subprocess.PIPE) -> Running:
+    def start(
+        self,
+        *argv: str | bytes,
+        stdin: int = subprocess.DEVNULL,
+        stdout: int = subprocess.PIPE,
+        stderr: int = subprocess.PIPE,
+    ) -> Running:
         """Start a call."""
         process = subprocess.Popen(
             [PROGRAM, *self.before, *argv],
             env=dict(self.environment),
             cwd=self.cwd,
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=stdout,
-            stderr=subprocess.PIPE,
+            stderr=stderr,
             start_new_session=True,
         )
         return Running(process)
 
-    def run(self, *argv: str | bytes) -> Done:
-        """Run a call to its end."""
-        with self.start(*argv) as running:
-            return running.wait()
+    def run(self, *argv: str | bytes, given: bytes | None = None) -> Done:
+        """Run a call to its end, with something on its standard input."""
+        with self.start(*argv, stdin=subprocess.DEVNULL if given is None else subprocess.PIPE) as running:
+            return running.wait(given)
 
     def json(self, *argv: str | bytes) -> Any:
         """Run a call that succeeds and return its answer."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from sessionctl.core.identity import new_session_id
 from sessionctl.models import Owner, SessionId, Workspace
 
+HOLD = timedelta(seconds=15)
+"""How long a message that finds an empty list may wait."""
 CREATED_AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 

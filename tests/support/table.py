@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _OPERATION = re.compile(rb"\b[0-9a-f]{16}\b")
 """What tells one call from another."""
+_MOMENT = re.compile(rb"\b[0-9]{13}(-[0-9]+)?\b|\b[0-9]{16}(?=:)")
+"""A time, the id of an event, the number of a fence."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +58,14 @@ class Table:
         for key in sorted(cast("list[bytes]", self.admin.keys())):
             kind = cast("bytes", self.admin.type(key))
             if kind == b"hash":
-                moments = {b"last_active", b"released_at", b"woken_at", b"token_epoch"}
+                moments = {b"last_active", b"released_at", b"woken_at", b"filled_at", b"token_epoch", b"fence"}
                 record = cast("dict[bytes, bytes]", self.admin.hgetall(key))
                 found[key] = {
-                    name: len(json.loads(value)) if value.startswith(b"[[") else b"*" if name in moments else value
+                    name: len(json.loads(value))
+                    if value.startswith(b"[[")
+                    else b"*"
+                    if name in moments
+                    else _MOMENT.sub(b"*", value)
                     for name, value in record.items()
                 }
             elif kind == b"list":
@@ -71,7 +77,9 @@ class Table:
                 found[key] = [fields for _, fields in entries]
             elif kind == b"string":
                 value = cast("bytes", self.admin.get(key))
-                found[key] = b"*" if key.startswith((b"deleted:", b"limit:")) else _OPERATION.sub(b"*", value)
+                found[key] = (
+                    b"*" if key.startswith((b"deleted:", b"limit:")) else _MOMENT.sub(b"*", _OPERATION.sub(b"*", value))
+                )
             else:
                 found[key] = kind
         return found

@@ -369,9 +369,9 @@ def test_the_standard_s_own_examples_of_a_stream() -> None:
 
 
 def test_an_event_without_end_is_not_held() -> None:
-    with pytest.raises(ApiError, match="more than 1 MiB"):
+    with pytest.raises(ApiError, match="more than 4 MiB"):
         FrameDecoder().feed(b"data: " + b"x" * MOST_BYTES)
-    with pytest.raises(ApiError, match="more than 1 MiB"):
+    with pytest.raises(ApiError, match="more than 4 MiB"):
         FrameDecoder().feed((b"data: " + b"x" * 1000 + b"\n") * (MOST_BYTES // 1000))
 
 

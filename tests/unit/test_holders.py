@@ -60,6 +60,13 @@ def sleeping_time(known: Facts, idle: IdleSettings = IDLE) -> timedelta | None:
         (facts(5 * MINUTE, Activity(hold=9 * HOUR)), IDLE, [], timedelta()),
         (facts(5 * MINUTE, Activity(editor_input=20 * SECOND)), IDLE, [HolderKind.EDITOR], 101 * SECOND),
         (facts(5 * MINUTE, Activity(editor_connected=HOUR)), IDLE, [], timedelta()),
+        (facts(5 * MINUTE, Activity(editor_input=20 * SECOND)), CONNECTION, [HolderKind.RECENT], 101 * SECOND),
+        (
+            facts(5 * MINUTE, Activity(editor_input=20 * SECOND, editor_connected=9 * HOUR)),
+            CONNECTION,
+            [HolderKind.RECENT],
+            101 * SECOND,
+        ),
         (facts(5 * MINUTE, Activity(editor_connected=HOUR)), CONNECTION, [HolderKind.EDITOR], 7 * HOUR + 121 * SECOND),
         (facts(5 * MINUTE), IDLE, [HolderKind.SILENT], 55 * MINUTE),
         (facts(2 * HOUR), IDLE, [], timedelta()),

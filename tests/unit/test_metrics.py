@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from sessionctl.adapters.prometheus import LABEL_VALUES, PrometheusMetrics
-from sessionctl.models import Dependency, EventKind, Loop, SessionStatus
+from sessionctl.models import Dependency, EventKind, Loop, MessageOutcome, SessionStatus
 from sessionctl.testing.clock import FakeClock
 from tools import metrics_page
 from tools.pins import ROOT
@@ -61,6 +61,8 @@ def test_what_it_is_told_is_what_it_says(metrics: PrometheusMetrics) -> None:
     metrics.observe_helm("install", 0.3, failed=True)
     metrics.set_health(Dependency.REDIS, healthy=True)
     metrics.set_sessions({SessionStatus.ACTIVE: 3}, 7)
+    metrics.count_message(MessageOutcome.FAILED)
+    metrics.set_deliveries(4)
 
     assert value(metrics, "sessionctl_session_events_total", kind="slept") == 1
     assert value(metrics, "sessionctl_start_seconds_bucket", le="2.0") == 1
@@ -70,6 +72,9 @@ def test_what_it_is_told_is_what_it_says(metrics: PrometheusMetrics) -> None:
     assert value(metrics, "sessionctl_sessions", status="active") == 3
     assert value(metrics, "sessionctl_sessions", status="sleeping") == 0
     assert value(metrics, "sessionctl_messages_waiting") == 7
+    assert value(metrics, "sessionctl_messages_total", outcome="failed") == 1
+    assert value(metrics, "sessionctl_messages_total", outcome="done") == 0
+    assert value(metrics, "sessionctl_deliveries") == 4
 
 
 def test_the_page_is_current() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -37,12 +38,27 @@ def test_the_profile_wins_over_the_platform_and_the_rest_is_ours() -> None:
     assert json.loads(str(session["values"])) == {"resources": {"limits": {"memory": "8Gi"}}}
 
 
-@pytest.mark.parametrize("block", ["session", "agent", "redis", "platform", "scaling"])
-def test_a_profile_cannot_take_what_is_ours(block: str) -> None:
-    with pytest.raises(ConfigurationError, match=f"profile sets {block}"):
-        build({block: {}})
-    with pytest.raises(ConfigurationError, match=f"sessions.values sets {block}"):
-        build({}, **{block: {}})
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("session", {"session": {}}),
+        ("redis", {"redis": {}}),
+        ("platform", {"platform": {}}),
+        ("scaling", {"scaling": {}}),
+        ("agent.token", {"agent": {"kind": "echo", "token": "mine"}}),
+        ("agent.token", {"agent": "echo"}),
+    ],
+)
+def test_a_profile_cannot_take_what_is_ours(name: str, values: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=f"profile sets {name}, which belongs to sessionctl"):
+        build(values)
+    with pytest.raises(ConfigurationError, match=f"sessions.values sets {name}, which belongs to sessionctl"):
+        build({}, **values)
+
+
+def test_a_profile_chooses_what_answers_and_the_token_is_ours() -> None:
+    values = build({"agent": {"kind": "command", "command": ["ai"]}}, agent={"kind": "echo", "onInterrupt": "retry"})
+    assert values["agent"] == {"kind": "command", "command": ["ai"], "onInterrupt": "retry", "token": "token"}
 
 
 def test_merge_replaces_lists_and_leaves_its_arguments_alone() -> None:

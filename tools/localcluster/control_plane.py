@@ -121,6 +121,8 @@ class ControlPlane:
             f"--service-account-private-key-file={self.layout.pki / 'sa.key'}",
             f"--root-ca-file={self.layout.pki / 'ca.crt'}",
             "--use-service-account-credentials=true",
+            # A kubelet makes its pods ready again after its node was out of sight; KWOK does not.
+            *(() if self.has_node else ("--node-monitor-grace-period=24h",)),
         )
 
     def _scheduler(self) -> Component:

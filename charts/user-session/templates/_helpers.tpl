@@ -66,6 +66,13 @@ would then wake a sleeping session. A cluster's answer holds numbers as float64 
 {{ dig "spec" "replicas" 0 $live | int }}
 {{- end }}
 
+{{/* A program that a user's message drives must not find the key of another kind. */}}
+{{- define "user-session.keySecret" -}}
+{{- if eq .Values.agent.kind "openai" -}}
+{{ .Values.agent.openai.apiKeySecret.name }}
+{{- end -}}
+{{- end }}
+
 {{- define "user-session.probe" -}}
 httpGet:
   path: /healthz

@@ -2,6 +2,7 @@
 {{- define "user-session.validate" -}}
 {{- include "user-session.validate.name" . -}}
 {{- include "user-session.validate.scaling" . -}}
+{{- include "user-session.validate.agent" . -}}
 {{- include "user-session.validate.env" . -}}
 {{- include "user-session.validate.network" . -}}
 {{- include "user-session.validate.volume" . -}}
@@ -18,6 +19,19 @@
 {{- $least := add (mul 2 $polling) 2 -}}
 {{- if lt (int64 .Values.scaling.cooldownPeriod) (int64 $least) -}}
 {{- fail (printf "scaling.cooldownPeriod is %d: with scaling.pollingInterval %d it must be at least %d (2 * pollingInterval + 2), or KEDA may scale to 0 between two looks at the list" (int .Values.scaling.cooldownPeriod) $polling $least) -}}
+{{- end -}}
+{{- end }}
+
+{{- define "user-session.validate.agent" -}}
+{{- with .Values.agent -}}
+{{- if and (eq .kind "command") (not .command) -}}
+{{- fail "agent.kind is command, but agent.command names no program: write it as a list, for example [my-ai, --reply]" -}}
+{{- end -}}
+{{- range $key := list "baseUrl" "model" -}}
+{{- if and (eq $.Values.agent.kind "openai") (not (index $.Values.agent.openai $key)) -}}
+{{- fail (printf "agent.kind is openai, but agent.openai.%s is empty: set it, or choose another kind" $key) -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 {{- end }}
 

@@ -85,6 +85,7 @@ def scaler(item: JsonObject) -> Scaler:
         resource_version=resource_version(item),
         ready=condition(item, "Ready").get("status") == "True",
         nudged=labels.FORCE_ACTIVATION in child(item, "metadata", "annotations"),
+        last_active=moment(child(item, "status").get("lastActiveTime")),
     )
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from sessionctl.adapters.store import keys
 from sessionctl.adapters.store.connection import Trace, connect, traced, translated
 from sessionctl.adapters.store.scripts import TELLING, Reply, Scripts
 from sessionctl.errors import ConflictError, NotFoundError, StoreError
-from sessionctl.settings import EventSettings
+from sessionctl.settings import ApiSettings, EventSettings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,16 +21,24 @@ if TYPE_CHECKING:
     from sessionctl.adapters.store.connection import Address, Route
     from sessionctl.models import RedisEndpoint, SessionId, Workspace
 
+_MILLISECOND: Final = timedelta(milliseconds=1)
+
 
 class StorePart:
     """A client, its scripts, and typed reading of their answers."""
 
     def __init__(
-        self, endpoint: RedisEndpoint, route: Route | None = None, events: EventSettings | None = None
+        self,
+        endpoint: RedisEndpoint,
+        route: Route | None = None,
+        events: EventSettings | None = None,
+        remembered: timedelta | None = None,
     ) -> None:
+        """Make the store; ``remembered`` is how long the id of a message is known after its end."""
         self._endpoint = endpoint
         self._route = route
         self._events = events or EventSettings()
+        self._remembered = remembered or ApiSettings().idempotency_lifetime
         self._address: Address | None = None
 
     @cached_property
@@ -40,22 +50,32 @@ class StorePart:
         return Scripts(self._client)
 
     @property
-    def _caps(self) -> tuple[int, int]:
-        return self._events.max_length, self._events.max_bytes
+    def _caps(self) -> tuple[int, int, int, int]:
+        caps = self._events
+        return caps.max_length, caps.max_bytes, caps.recent // _MILLISECOND, max(caps.recent_bytes, caps.max_bytes)
+
+    def _endings(self, session_id: SessionId) -> tuple[int | str, ...]:
+        """Return what every script wants first that may end a chat."""
+        return *self._caps, keys.ended(session_id), max(1, self._remembered // _MILLISECOND)
 
     def _translated(self, trace: Trace | None = None) -> AbstractContextManager[None]:
         return translated(self._endpoint, self._route, trace)
 
-    async def _run(self, script: str, keys: Sequence[str], arguments: Sequence[str | int]) -> Reply:
+    async def _run(self, script: str, names: Sequence[str], arguments: Sequence[str | int]) -> Reply:
         with traced() as trace, self._translated(trace if script in TELLING else None):
-            return await self._scripts.run(script, keys, arguments)
+            return await self._scripts.run(script, names, arguments)
 
-    async def _run_fields(self, script: str, keys: Sequence[str], arguments: Sequence[str | int]) -> list[str]:
-        reply = await self._run(script, keys, arguments)
+    async def _run_fields(self, script: str, names: Sequence[str], arguments: Sequence[str | int]) -> list[str]:
+        reply = await self._run(script, names, arguments)
         if not isinstance(reply, list):
             msg = f"the script {script} answered {type(reply).__name__}, not a list"
             raise StoreError(msg)
         return [str(field) for field in reply]
+
+
+def writable(text: str) -> str:
+    """Return the text without what is no text: half a character, as an agent or a terminal may send it."""
+    return text.encode(errors="replace").decode()
 
 
 def refuse(session_id: SessionId, word: str) -> None:

@@ -7,8 +7,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from sessionctl.adapters.store import keys
-from sessionctl.adapters.store.base import StorePart, refuse
-from sessionctl.models import Enqueued, EnqueueOutcome, Queue, ReleaseOutcome, Woken
+from sessionctl.adapters.store.base import StorePart, refuse, writable
+from sessionctl.models import Enqueued, EnqueueOutcome, MessageOutcome, Queue, ReleaseOutcome, Woken
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,8 +35,11 @@ class RedisDemand(StorePart):
         refuse(session_id, word)
         return _woken(answer)
 
-    async def enqueue(self, session_id: SessionId, message_id: str, message: str, max_waiting: int) -> Enqueued:
+    async def enqueue(
+        self, session_id: SessionId, message_id: str, message: str, max_waiting: int, hold: timedelta
+    ) -> Enqueued:
         """See ``ports.DemandStore``."""
+        message = writable(message)
         element = json.dumps({"id": message_id, "message": message}, ensure_ascii=False)
         word, *answer = await self._run_fields(
             "enqueue",
@@ -47,11 +50,18 @@ class RedisDemand(StorePart):
                 keys.DISPATCH_PENDING,
                 keys.events(session_id),
                 keys.marks(session_id),
+                keys.ended(session_id, message_id),
             ],
-            [session_id, message_id, element, max_waiting, *self._caps],
+            [*self._endings(session_id), session_id, message_id, element, message, max_waiting, hold // _MILLISECOND],
         )
         refuse(session_id, word)
-        return Enqueued(outcome=EnqueueOutcome(word), woken=_woken(answer))
+        fresh, last_active, event_id, ended = answer
+        return Enqueued(
+            outcome=EnqueueOutcome(word),
+            woken=_woken((fresh, last_active)),
+            event_id=event_id,
+            ended=MessageOutcome(ended) if ended else None,
+        )
 
     async def release(self, session_id: SessionId, release_after: timedelta, *, force: bool) -> ReleaseOutcome:
         """See ``ports.DemandStore``."""

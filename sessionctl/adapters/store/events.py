@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Final, cast
 
 from sessionctl.adapters.store import keys
-from sessionctl.adapters.store.base import StorePart
+from sessionctl.adapters.store.base import StorePart, writable
 from sessionctl.adapters.store.connection import REPLY_TIMEOUT_SECONDS, connect
 from sessionctl.errors import InvalidRequestError
 from sessionctl.models import OLDEST_EVENT, EventKind, EventPage, MessageOutcome, StoredEvent
@@ -44,7 +44,7 @@ class RedisEvents(StorePart):
             "message_id": event.message_id,
             "outcome": event.outcome or "",
             # One event alone must fit.
-            "detail": event.detail.encode()[: self._events.max_bytes // 2].decode(errors="ignore"),
+            "detail": writable(event.detail).encode()[: self._events.max_bytes // 2].decode(errors="ignore"),
         }
         session_id = event.session_id
         event_id = await self._run(
@@ -128,6 +128,10 @@ def _decode(session_id: SessionId, event_id: str, fields: Mapping[str, str]) -> 
             detail=fields.get("detail", ""),
             message_id=fields.get("message_id", ""),
             outcome=MessageOutcome(fields["outcome"]) if "outcome" in fields else None,
+            text=fields.get("text", ""),
+            attempt=int(fields.get("attempt", "0")),
+            seq=int(fields.get("seq", "0")),
+            first_seq=int(fields.get("first", "0")),
         )
     except (KeyError, ValueError):
         return None

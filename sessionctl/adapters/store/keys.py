@@ -44,6 +44,16 @@ def reservation(session_id: str) -> str:
     return f"{RESERVATION_PREFIX}{session_id}"
 
 
+def dispatch_lock(session_id: str) -> str:
+    """String: the token of whoever delivers the session's chats."""
+    return f"lock:dispatch:{session_id}"
+
+
+def ended(session_id: str, message_id: str = "") -> str:
+    """String: how a chat ended, and the id of its ``message-queued`` event; without a message, what all begin with."""
+    return f"ended:{session_id}:{message_id}"
+
+
 def limit(key: str) -> str:
     """String: the state of a rate limit."""
     return f"limit:{key}"

@@ -98,8 +98,15 @@ class RedisRecords(StorePart):
                 keys.DISPATCH_PENDING,
                 keys.user_index(owner_tenant, owner_user),
                 keys.EPOCH,
+                keys.dispatch_lock(session_id),
             ],
-            [session_id, max(1, retention // timedelta(milliseconds=1)), DELETED, *self._caps, int(unwanted)],
+            [
+                *self._endings(session_id),
+                session_id,
+                max(1, retention // timedelta(milliseconds=1)),
+                DELETED,
+                int(unwanted),
+            ],
         )
         return done == 1
 

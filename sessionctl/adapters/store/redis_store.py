@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from sessionctl.adapters.store.access import RedisAccess
 from sessionctl.adapters.store.demand import RedisDemand
+from sessionctl.adapters.store.dispatch import RedisDispatch
 from sessionctl.adapters.store.events import RedisEvents
 from sessionctl.adapters.store.gate import RedisGate
 from sessionctl.adapters.store.messages import RedisMessages
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
     from typing import Self
 
 
-class RedisStore(RedisDemand, RedisRecords, RedisGate, RedisEvents, RedisMessages, RedisAccess, RedisQuota):
+class RedisStore(
+    RedisDemand, RedisRecords, RedisGate, RedisEvents, RedisMessages, RedisDispatch, RedisAccess, RedisQuota
+):
     """All ports on one pool of connections; an async context manager that closes it, and its route with it."""
 
     async def __aenter__(self) -> Self:

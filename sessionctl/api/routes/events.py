@@ -6,16 +6,18 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Header, Query, Request, Response
 
-from sessionctl.api.guard import Given, GuardedRoute, Session, Who, admit, guarded
-from sessionctl.api.sse import MEDIA_TYPE, EventStream, render
+from sessionctl.api.guard import Given, GuardedRoute, Session, admit, guarded
+from sessionctl.api.routes.chat import message_stream
+from sessionctl.api.sse import EVENTS_CONTENT, MEDIA_TYPE, EventStream, render
 from sessionctl.core.history import read_history
 from sessionctl.models import Scope
+from sessionctl.wire import MessageId
 
 router = APIRouter(route_class=GuardedRoute, tags=["sessions"])
 
 _ANSWER: Final = {
     "description": "Server-sent events: `id` and `event` are fields of `data`, which is an Event.",
-    "content": {MEDIA_TYPE: {"schema": {"type": "string"}}},
+    "content": EVENTS_CONTENT,
 }
 LastEventId = Annotated[
     str | None,
@@ -38,25 +40,25 @@ def _documented() -> dict[str, Any]:
 async def events(
     request: Request,
     services: Given,
-    who: Who,
     session_id: Session,
     last_event_id: LastEventId = None,
     follow: Annotated[bool, Query(description="Stay for what happens; otherwise it ends with what is there.")] = True,
+    message_id: Annotated[
+        MessageId | None, Query(description="Only what happens to this message; the stream ends with its outcome.")
+    ] = None,
 ) -> Response:
     """Follow a session: its history, then what happens. Comments come while nothing happens."""
+    if message_id is not None:
+        return message_stream(
+            request, services, Scope.READ, lambda: services.chats.find(session_id, message_id), last_event_id
+        )
     if not follow:
         kept = [render(stored) async for stored in read_history(services.store, session_id, last_event_id)]
         return Response(b"".join(kept), media_type=MEDIA_TYPE, headers={"Cache-Control": "no-store"})
-
-    async def still_allowed() -> None:
-        await admit(request, Scope.READ)
-
     return EventStream(
-        hub=services.hub,
+        source=lambda: services.hub.listen(session_id, last_event_id),
         streams=services.streams,
-        caller=who.caller.name,
-        session_id=session_id,
-        after=last_event_id,
-        still_allowed=still_allowed,
+        caller=request.state.caller,
+        still_allowed=lambda: admit(request, Scope.READ),
         ending=services.life.ending,
     )

@@ -1,20 +1,18 @@
--- KEYS events marks record tombstone; ARGV max length, max bytes, operation id, kind, once, then fields.
+-- KEYS events marks record tombstone; ARGV caps, operation id, kind, once, then fields.
 -- Answers the id, or false where an event of this kind with this mark is there already. A call repeated after a lost
 -- reply answers what the first one did.
-local stream = {
-  events = KEYS[1], marks = KEYS[2], record = KEYS[3], tombstone = KEYS[4],
-  max_length = tonumber(ARGV[1]), max_bytes = tonumber(ARGV[2]),
-}
-local known = recall(stream, 'operations', ARGV[3])
+local stream = stream_of(KEYS[1], KEYS[2], KEYS[3], KEYS[4])
+local operation, kind, once = ARGV[5], ARGV[6], ARGV[7]
+local known = recall(stream, 'operations', operation)
 if known then
   return known
 end
-if ARGV[5] ~= '' and recall(stream, 'once:' .. ARGV[4], ARGV[5]) then
+if once ~= '' and recall(stream, 'once:' .. kind, once) then
   return false
 end
-local id = append(stream, { unpack(ARGV, 6) })
-keep(stream, 'operations', ARGV[3], id)
-if ARGV[5] ~= '' then
-  keep(stream, 'once:' .. ARGV[4], ARGV[5], id)
+local id = append(stream, { unpack(ARGV, 8) })
+keep(stream, 'operations', operation, id)
+if once ~= '' then
+  keep(stream, 'once:' .. kind, once, id)
 end
 return id

@@ -1,3 +1,3 @@
 -- KEYS queue record. Answers {awake, chats, outside}.
-local found = classify(KEYS[1], KEYS[2])
-return { found.awake, #found.chats, found.outside }
+local found = tally(KEYS[1], KEYS[2])
+return { found.awake, found.waiting, found.outside }

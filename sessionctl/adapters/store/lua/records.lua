@@ -23,5 +23,8 @@ local function give_demand(record, queue)
   -- What this Redis forgot may include a release whose patch is still on its way: the next wakes count as fresh. Or a
   -- wake whose patch is: nobody gives up its start before it had its time.
   local now = integer(now_ms())
+  if found.awake == 0 and #found.chats == 0 then
+    redis.call('HSET', record, 'filled_at', now)
+  end
   redis.call('HSET', record, 'last_active', now, 'released_at', now, 'woken_at', now)
 end

@@ -17,8 +17,8 @@ if last_active > now + FUTURE_MS then
   last_active = now
   redis.call('HSET', KEYS[1], 'last_active', integer(now))
 end
-local found = classify(KEYS[2], KEYS[1])
-if #found.chats > 0 then
+local found = tally(KEYS[2], KEYS[1])
+if found.waiting > 0 then
   return 'waiting'
 end
 if ARGV[2] ~= '1' then
@@ -26,11 +26,11 @@ if ARGV[2] ~= '1' then
     return 'active'
   end
   if found.outside > 0 then
-    rewrite(KEYS[2], found.chats, true)
+    rewrite(KEYS[2], {}, true)
     redis.call('HSET', KEYS[1], 'last_active', integer(now), 'status', 'active')
     return 'adopted'
   end
 end
-rewrite(KEYS[2], found.chats, false)
+rewrite(KEYS[2], {}, false)
 redis.call('HSET', KEYS[1], 'released_at', integer(now), 'status', ARGV[3])
 return 'released'

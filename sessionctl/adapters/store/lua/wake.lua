@@ -1,6 +1,6 @@
 -- KEYS record queue tombstone; ARGV age of the activity in ms. Answers {'ok', fresh, last_active} or {word}.
-local ok, answer = demand(KEYS[1], KEYS[2], KEYS[3], tonumber(ARGV[1]))
-if not ok then
-  return { answer }
+local word = refusal(KEYS[1], KEYS[3])
+if word then
+  return { word }
 end
-return { 'ok', answer[1], answer[2] }
+return { 'ok', demand(KEYS[1], KEYS[2], tonumber(ARGV[1]), tally(KEYS[2], KEYS[1])) }

@@ -1,0 +1,26 @@
+-- KEYS record events marks tombstone; ARGV caps, token, id, attempt, first line, last line, text. Answers 'ok', 'ended' or
+-- 'lost'.
+local stream = stream_of(KEYS[2], KEYS[3], KEYS[1], KEYS[4])
+local token, id, attempt, first, last, text = unpack(ARGV, 5)
+local held, state = holds(KEYS[1], token, id)
+if not held then
+  return 'lost'
+end
+local chat = decode_chat(state)
+if not chat then
+  return 'ended'
+end
+local known, seq = chat.attempt or 0, chat.seq or 0
+local new = tonumber(attempt)
+if new < known or (new == known and tonumber(last) <= seq) then
+  return 'ok'
+end
+if not chat.pod or tonumber(first) ~= (new > known and 1 or seq + 1) then
+  return 'lost'
+end
+append(stream, {
+  'kind', 'message-delta', 'message_id', id, 'attempt', attempt, 'first', first, 'seq', last, 'text', text,
+})
+chat.attempt, chat.seq = new, tonumber(last)
+write_chat(KEYS[1], id, chat)
+return 'ok'

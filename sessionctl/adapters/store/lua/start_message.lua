@@ -1,0 +1,19 @@
+-- KEYS record events marks tombstone; ARGV caps, token, id, pod. Answers 'ok', 'ended' or 'lost'.
+local stream = stream_of(KEYS[2], KEYS[3], KEYS[1], KEYS[4])
+local id, pod = ARGV[6], ARGV[7]
+local held, text = holds(KEYS[1], ARGV[5], id)
+if not held then
+  return 'lost'
+end
+local chat = decode_chat(text)
+if not chat then
+  return 'ended'
+end
+if not chat.pod then
+  append(stream, { 'kind', 'message-started', 'message_id', id })
+end
+if chat.pod ~= pod then
+  chat.pod = pod
+  write_chat(KEYS[1], id, chat)
+end
+return 'ok'

@@ -1,0 +1,86 @@
+"""A message and its reply, put together from the events that tell of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from sessionctl.models import ChatEntry, EventKind
+
+if TYPE_CHECKING:
+    from sessionctl.models import MessageOutcome, StoredEvent
+
+
+@dataclass(frozen=True)
+class Reply:
+    """How a message ended, and what was replied."""
+
+    message_id: str
+    outcome: MessageOutcome
+    text: str
+    reason: str = ""
+    partial: bool = False
+    """The beginning of the reply is not kept any more, and nobody could be asked for it."""
+
+
+@dataclass
+class ReplyDraft:
+    """What is known of one message; ``add`` takes its events, in order."""
+
+    message_id: str
+    message: str = ""
+    at: datetime | None = None
+    running: bool = False
+    outcome: MessageOutcome | None = None
+    reason: str = ""
+    whole: bool = False
+    """Nothing is missing of what was told of it."""
+    _attempt: int = 0
+    _seq: int = 0
+    _pieces: list[str] = field(default_factory=list)
+
+    def add(self, event: StoredEvent) -> None:
+        """Take the next event of the message."""
+        match event.kind:
+            case EventKind.MESSAGE_QUEUED:
+                self.message, self.at, self.whole = event.text, moment_of(event), True
+            case EventKind.MESSAGE_STARTED:
+                self.running = True
+            case EventKind.MESSAGE_DELTA:
+                self.running = True
+                self._append(event)
+            case EventKind.MESSAGE_ENDED:
+                self.running, self.outcome, self.reason = False, event.outcome, event.detail
+            case _:
+                pass
+
+    def _append(self, event: StoredEvent) -> None:
+        if event.attempt > self._attempt:
+            self._attempt, self._seq = event.attempt, 0
+            self._pieces.clear()
+        self.whole = self.whole and event.first_seq == self._seq + 1
+        self._seq = event.seq
+        self._pieces.append(event.text)
+
+    @property
+    def text(self) -> str:
+        """What was replied so far, by the last attempt."""
+        return "".join(self._pieces)
+
+    def entry(self) -> ChatEntry:
+        """Return it as part of a conversation."""
+        return ChatEntry(
+            message_id=self.message_id,
+            message=self.message,
+            running=self.running,
+            outcome=self.outcome,
+            reason=self.reason,
+            reply=self.text if self.whole and (self._pieces or self.outcome is not None) else None,
+            at=self.at,
+        )
+
+
+def moment_of(event: StoredEvent) -> datetime:
+    """Return when an event happened."""
+    return datetime.fromtimestamp(event.milliseconds / 1000, UTC)

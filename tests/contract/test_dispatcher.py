@@ -1,0 +1,557 @@
+"""Dispatchers on a real Redis: every message has one outcome, in order, whatever dies at which step."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import pytest_asyncio
+
+from sessionctl.adapters.store import keys
+from sessionctl.adapters.store.redis_store import RedisStore
+from sessionctl.core.delivery import Result
+from sessionctl.core.dispatcher import Doorbell
+from sessionctl.errors import StoreError
+from sessionctl.models import AgentMessage, Cancellation, EventKind, MessageOutcome, SessionId
+from tests.support.between import Hooks
+from tests.support.dispatching import HURRIED, SETTINGS, Mortal, Room
+from tests.support.redis import RedisServer
+from tests.support.table import Table
+from tests.support.waiting import throughout, until
+
+DONE, FAILED = MessageOutcome.DONE, MessageOutcome.FAILED
+CANCELLED, INTERRUPTED = MessageOutcome.CANCELLED, MessageOutcome.INTERRUPTED
+
+
+@pytest_asyncio.fixture
+async def room(store: RedisStore) -> AsyncIterator[Room]:
+    async with Room(store) as opened:
+        yield opened
+
+
+class Gates:
+    """Replies that stop before each word but the first, until they are let go."""
+
+    def __init__(self) -> None:
+        self.reached: dict[str, asyncio.Event] = {}
+        self.opened: dict[str, asyncio.Event] = {}
+
+    def _of(self, kind: dict[str, asyncio.Event], text: str) -> asyncio.Event:
+        return kind.setdefault(text, asyncio.Event())
+
+    async def reply(self, text: str) -> AsyncGenerator[str, None]:
+        for number, word in enumerate(text.split()):
+            if number:
+                self._of(self.reached, text).set()
+                await self._of(self.opened, text).wait()
+            yield word
+
+    async def running(self, text: str) -> None:
+        await self._of(self.reached, text).wait()
+
+    def open(self, text: str) -> None:
+        self._of(self.opened, text).set()
+
+
+@pytest.fixture
+def gates(room: Room) -> Gates:
+    gates = Gates()
+    room.fake.reply = gates.reply
+    return gates
+
+
+async def test_messages_are_answered_in_order_and_leave_nothing_behind(room: Room, table: Table) -> None:
+    session_id = await room.session()
+    await room.chat(session_id, "one", "two", "three")
+    room.dispatcher()
+    assert await room.all_end(session_id, "m3") == [("m1", DONE), ("m2", DONE), ("m3", DONE)]
+    assert [await room.reply(session_id, message_id) for message_id in ("m1", "m2", "m3")] == ["one", "two", "three"]
+    of_each = [EventKind.MESSAGE_STARTED, EventKind.MESSAGE_DELTA, EventKind.MESSAGE_ENDED]
+    assert [event.kind for event in await room.events(session_id)] == [EventKind.MESSAGE_QUEUED] * 3 + of_each * 3
+    await room.is_free(session_id)
+    assert table.elements(session_id) == [b"awake"]
+    assert table.admin.get(keys.dispatch_lock(session_id)) is None
+    assert room.metrics.messages == {DONE: 3}
+
+
+async def test_a_chat_is_delivered_because_its_manager_is_told_and_elsewhere_because_it_is_pending(room: Room) -> None:
+    session_id = await room.session()
+    doorbell = Doorbell()
+    doorbell.ring(session_id)  # nobody hears it
+    deaf = room.dispatcher(scans=False)
+    doorbell.listen(deaf.notify)
+    demand = room.demand(tell=doorbell.ring)
+    for number in range(5):
+        await demand.enqueue(session_id, f"m{number}", "hello", 100)
+    assert len(await room.all_end(session_id, "m4")) == 5
+    await room.chat(session_id, "found", first=9)
+    await deaf.scan()
+    assert (await room.all_end(session_id, "m9"))[-1] == ("m9", DONE)
+
+
+async def test_a_chat_that_comes_with_the_last_look_is_not_forgotten(room: Room) -> None:
+    session_id = await room.session()
+    hooks = Hooks()
+    dispatcher = room.dispatcher(hooks.around(room.store), scans=False)
+    await room.chat(session_id, "one")
+
+    async def another() -> None:
+        await room.chat(session_id, "two", first=2)
+        dispatcher.notify(session_id)
+
+    hooks.after("get_next", another, nth=2)
+    dispatcher.notify(session_id)
+    assert await room.all_end(session_id, "m2") == [("m1", DONE), ("m2", DONE)]
+
+
+STEPS = [
+    ("take_dispatch", 1),
+    ("get_next", 1),
+    ("start_message", 1),
+    ("append_reply", 1),
+    ("append_reply", 2),
+    ("finish_message", 1),
+    ("get_next", 2),
+    ("finish_message", 2),
+    ("get_next", 3),
+]
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+@pytest.mark.parametrize(("step", "nth"), STEPS, ids=[f"{step}-{nth}" for step, nth in STEPS])
+async def test_whoever_stops_at_a_step_is_followed_and_does_no_harm_when_it_goes_on(
+    room: Room, gates: Gates, step: str, nth: int, before: bool
+) -> None:
+    """A kill and a long pause are the same to everybody else; the one that was paused runs every step twice."""
+    session_id = await room.session()
+    await room.chat(session_id, "one two", "three")
+    mortal = Mortal(room.store, step, before=before, nth=nth)
+    room.dispatcher(mortal).notify(session_id)
+    if (step, nth) == ("append_reply", 1):
+        await mortal.stopped.wait()
+    await gates.running("one two") if step not in {"take_dispatch", "get_next", "start_message"} else None
+    gates.open("one two")
+    await mortal.stopped.wait()
+    room.dispatcher()
+    await room.all_end(session_id, "m1", "m2")
+    await room.is_free(session_id)
+    calls = mortal.calls.total()
+    mortal.go_on()
+    await until(lambda: mortal.calls.total() > calls, "it goes on")
+    await room.chat(session_id, "last", first=3)
+    assert await room.all_end(session_id, "m3") == [("m1", DONE), ("m2", DONE), ("m3", DONE)]
+    assert [await room.reply(session_id, message_id) for message_id in ("m1", "m2")] == ["onetwo", "three"]
+    assert room.fake.begun == {"m1": 1, "m2": 1, "m3": 1}
+
+
+async def test_two_dispatchers_share_sessions_without_a_word(room: Room) -> None:
+    sessions = [await room.session() for _ in range(5)]
+    both = [room.dispatcher(settings=HURRIED, scans=False) for _ in range(2)]
+    for number in range(1, 6):
+        for session_id in sessions:
+            await room.chat(session_id, "hello", first=number)
+            for dispatcher in both:
+                dispatcher.notify(session_id)
+    for session_id in sessions:
+        assert await room.all_end(session_id, "m5") == [(f"m{number}", DONE) for number in range(1, 6)]
+
+
+async def test_a_fence_that_is_lost_stops_its_owner_at_once(room: Room, gates: Gates, table: Table) -> None:
+    session_id = await room.session()
+    await room.chat(session_id, "one two")
+    delivery = asyncio.create_task(room.delivery(session_id).run())
+    await gates.running("one two")
+    # Somebody who found the lock expired.
+    table.admin.delete(keys.dispatch_lock(session_id))
+    fence = await room.store.take_dispatch(session_id, "another", timedelta(seconds=60))
+    assert fence is not None
+    # Its agent says nothing more: the renewal notices.
+    assert await delivery is Result.LOST
+    assert await room.ends(session_id) == []
+    await room.store.drop_dispatch(fence)
+    gates.open("one two")
+    room.dispatcher()
+    assert await room.all_end(session_id, "m1") == [("m1", DONE)]
+    assert await room.reply(session_id) == "onetwo"
+
+
+async def test_the_end_of_a_process_gives_its_locks_back(room: Room, gates: Gates) -> None:
+    session_id = await room.session()
+    await room.chat(session_id, "one two")
+    first = room.dispatcher(settings=HURRIED, scans=False)
+    first.notify(session_id)
+    await gates.running("one two")
+    await first.close()
+    first.notify(session_id)
+    gates.open("one two")
+    room.dispatcher(settings=HURRIED, scans=False).notify(session_id)
+    assert await room.all_end(session_id, "m1") == [("m1", DONE)]
+    assert room.fake.begun == {"m1": 1}
+
+
+async def test_redis_may_be_away_at_any_step(room: Room, gates: Gates) -> None:
+    hooks = Hooks()
+    store = hooks.around(room.store)
+
+    async def away() -> None:
+        raise StoreError("away")
+
+    for step in ("get_next", "start_message", "append_reply", "finish_message", "renew_dispatch"):
+        hooks.before(step, away)
+        hooks.after(step, away, nth=2)
+    session_id = await room.session()
+    await room.chat(session_id, "one two", "three")
+    room.dispatcher(store)
+    await gates.running("one two")
+    await until(lambda: hooks.calls["renew_dispatch"] > 3, "the lock is renewed all the same")
+    gates.open("one two")
+    assert await room.all_end(session_id, "m2") == [("m1", DONE), ("m2", DONE)]
+    assert await room.reply(session_id) == "onetwo"
+    assert room.fake.begun == {"m1": 1, "m2": 1}
+
+
+async def test_a_redis_that_restarts_in_the_middle_of_a_reply(room: Room, gates: Gates, redis: RedisServer) -> None:
+    session_id = await room.session()
+    await room.chat(session_id, "one two")
+    room.dispatcher()
+    await gates.running("one two")
+    await room.says(session_id, "one")
+    await asyncio.to_thread(redis.restart)
+    gates.open("one two")
+    assert await room.all_end(session_id, "m1") == [("m1", DONE)]
+    assert await room.reply(session_id) == "onetwo"
+    assert room.fake.begun == {"m1": 1}
+
+
+async def test_a_record_that_is_missing_is_rebuilt(room: Room, table: Table) -> None:
+    session_id = await room.session()
+    await room.chat(session_id, "forgotten")
+    table.admin.delete(keys.record(session_id))
+    assert await room.delivery(session_id).run() is Result.EMPTY
+    assert table.field(session_id, "user_id") == "alice"
+    await room.is_free(session_id)
+
+
+async def test_nothing_is_sent_before_a_pod_is_ready(room: Room) -> None:
+    session_id = await room.session(ready=False)
+    await room.chat(session_id, "hello")
+    room.dispatcher()
+    for state in ({"ready": False}, {"ready": True, "ending": True}, {"ending": False, "is_over": True}):
+        room.field.show_pod(session_id, **state)
+        await throughout(lambda: not room.fake.begun, f"nothing is sent to a pod {state}", 0.3)
+    room.field.show_pod(session_id, is_over=False)
+    assert await room.all_end(session_id, "m1") == [("m1", DONE)]
+
+
+async def test_nothing_is_sent_to_a_session_that_is_seen_asleep(room: Room) -> None:
+    session_id = await room.session(replicas=0)
+    await room.chat(session_id, "hello")
+    room.dispatcher()
+    await throughout(lambda: not room.fake.begun, "its pod is about to be taken down", 0.5)
+    room.field.show(replace(room.field.workspaces[session_id], replicas=1))
+    assert await room.all_end(session_id, "m1") == [("m1", DONE)]
+
+
+async def test_a_delivery_that_waits_for_a_pod_ends_with_its_messages(room: Room) -> None:
+    session_id = await room.session(ready=False)
+    await room.chat(session_id, "hello")
+    delivery = asyncio.create_task(room.delivery(session_id).run())
+    await room.store.settle_waiting(session_id, FAILED, "it does not start")
+    room.field.show(replace(room.field.workspaces[session_id], replicas=0))
+    assert await delivery is Result.EMPTY
+
+
+class TestHold:
+    """A message that found its list empty while a pod ran."""
+
+    @pytest_asyncio.fixture
+    async def session_id(self, room: Room, table: Table) -> SessionId:
+        session_id = await room.session()
+        table.admin.delete(keys.queue(session_id))
+        room.field.seen_by_keda[session_id] = datetime(2026, 1, 1, tzinfo=UTC)
+        return session_id
+
+    async def held(self, room: Room, session_id: SessionId, seconds: float) -> None:
+        await room.chat(session_id, "hello", hold=timedelta(seconds=seconds))
+        room.dispatcher()
+        await throughout(lambda: not room.fake.begun, "it is held", 0.5)
+
+    async def test_it_waits_until_the_time_is_over(self, room: Room, session_id: SessionId) -> None:
+        await self.held(room, session_id, 1.2)
+        assert await room.all_end(session_id, "m1") == [("m1", DONE)]
+
+    async def test_it_waits_until_keda_has_seen_it(self, room: Room, session_id: SessionId) -> None:
+        await self.held(room, session_id, 600)
+        room.field.seen_by_keda[session_id] = datetime(2026, 1, 1, 0, 0, 1, tzinfo=UTC)
+        assert await room.all_end(session_id, "m1") == [("m1", DONE)]
+
+    async def test_a_pod_that_comes_later_is_used_at_once(self, room: Room, session_id: SessionId) -> None:
+        """Whatever the clocks say: the new one may look older than the message."""
+        await self.held(room, session_id, 600)
+        room.field.show_pod(session_id, ending=True)
+        room.field.show_pod(session_id, "another")
+        assert await room.all_end(session_id, "m1") == [("m1", DONE)]
+
+    async def test_a_pod_that_was_made_for_it_is_used_at_once(self, room: Room, session_id: SessionId) -> None:
+        room.field.show_pod(session_id, created_at=datetime.now(UTC) + timedelta(seconds=1))
+        await room.chat(session_id, "hello", hold=timedelta(seconds=600))
+        room.dispatcher()
+        assert await room.all_end(session_id, "m1") == [("m1", DONE)]
+
+
+class TestAgents:
+    async def test_one_that_is_away_is_asked_until_it_is_back(self, room: Room) -> None:
+        session_id = await room.session()
+        room.fake.away.add(session_id)
+        await room.chat(session_id, "hello")
+        hooks = Hooks()
+        room.dispatcher(hooks.around(room.store))
+        await until(lambda: hooks.calls["start_message"] > 2, "it is tried again")
+        room.fake.away.discard(session_id)
+        assert await room.all_end(session_id, "m1") == [("m1", DONE)]
+
+    async def test_one_that_stays_away_blocks_nothing_for_ever(self, room: Room) -> None:
+        session_id = await room.session()
+        room.fake.away.add(session_id)
+        await room.chat(session_id, "one")
+        room.dispatcher()
+        assert await room.all_end(session_id, "m1") == [("m1", FAILED)]
+        assert "cannot be reached" in await room.reason(session_id)
+        room.fake.away.discard(session_id)
+        await room.chat(session_id, "two", first=2)
+        assert await room.all_end(session_id, "m2") == [("m1", FAILED), ("m2", DONE)]
+        assert room.metrics.messages == {FAILED: 1, DONE: 1}
+
+    async def test_time_without_a_ready_pod_does_not_count(self, room: Room) -> None:
+        session_id = await room.session()
+        await room.chat(session_id, "one")
+        room.field.show_pod(session_id, ready=False)
+        await until(lambda: room.sees(session_id, ready=False), "the mirror shows it")
+        room.fake.away.add(session_id)
+        room.dispatcher()
+        await asyncio.sleep(2 * SETTINGS.retry_limit.total_seconds())
+        assert await room.ends(session_id) == []
+        room.fake.away.discard(session_id)
+        room.field.show_pod(session_id, ready=True)
+        assert await room.all_end(session_id, "m1") == [("m1", DONE)]
+
+    async def test_one_that_dies_midway_ends_its_message_and_runs_the_next(self, room: Room, gates: Gates) -> None:
+        room.fake.repeatable = False
+        session_id = await room.session()
+        await room.chat(session_id, "one two", "three")
+        room.dispatcher()
+        await gates.running("one two")
+        room.field.show_pod(session_id, ready=False, ending=True)
+        await room.fake.kill(session_id)
+        room.field.remove_pod(session_id)
+        room.field.show_pod(session_id, "another")
+        assert await room.all_end(session_id, "m2") == [("m1", INTERRUPTED), ("m2", DONE)]
+        assert await room.reply(session_id) == "one"
+        assert room.fake.begun == {"m1": 1, "m2": 1}
+
+    async def test_one_that_repeats_has_its_last_attempt_recorded(self, room: Room, gates: Gates) -> None:
+        session_id = await room.session()
+        await room.chat(session_id, "one two")
+        room.dispatcher()
+        await gates.running("one two")
+        await room.fake.kill(session_id)
+        gates.open("one two")
+        assert await room.all_end(session_id, "m1") == [("m1", DONE)]
+        assert await room.reply(session_id) == "onetwo"
+        assert room.fake.begun == {"m1": 2}
+
+    async def test_files_that_died_with_their_pod_are_not_taken_for_a_fresh_start(
+        self, room: Room, gates: Gates
+    ) -> None:
+        """The dispatcher dies with the pod, before a word is recorded; an ephemeral workspace remembers nothing."""
+        room.fake.repeatable = False
+        session_id = await room.session(keeps_volume=False)
+        await room.chat(session_id, "one two")
+        mortal = Mortal(room.store, "append_reply")
+        room.dispatcher(mortal).notify(session_id)
+        await mortal.stopped.wait()
+        room.field.remove_pod(session_id)
+        room.field.show_pod(session_id, "another")
+        await room.fake.kill(session_id, with_files=True)
+        await until(lambda: "another" in room.field.pods, "there is another pod")
+        room.dispatcher()
+        assert await room.all_end(session_id, "m1") == [("m1", INTERRUPTED)]
+        assert room.fake.begun == {"m1": 1}
+
+    async def test_an_endless_series_of_cuts_has_an_end(self, room: Room) -> None:
+        async def reply(text: str) -> AsyncGenerator[str, None]:
+            if text == "deadly":
+                asyncio.get_running_loop().call_soon(lambda: asyncio.ensure_future(room.fake.kill(session_id)))
+                await asyncio.Event().wait()
+            yield text
+
+        room.fake.reply = reply
+        session_id = await room.session()
+        await room.chat(session_id, "deadly", "hello")
+        room.dispatcher()
+        assert await room.all_end(session_id, "m2") == [("m1", INTERRUPTED), ("m2", DONE)]
+
+    async def test_a_reply_that_is_too_long_is_kept_as_far_as_it_may_go(self, room: Room) -> None:
+        async def reply(text: str) -> AsyncGenerator[str, None]:
+            for _ in range(100):
+                yield "äöü"
+
+        room.fake.reply = reply
+        session_id = await room.session()
+        await room.chat(session_id, "hello")
+        room.dispatcher(settings=replace(SETTINGS, max_reply_bytes=21))
+        assert await room.all_end(session_id, "m1") == [("m1", DONE)]
+        assert await room.reply(session_id) == "äöüäöüäöüä"
+        assert "longer than 21 bytes" in await room.reason(session_id)
+
+    async def test_what_arrives_meanwhile_is_one_piece_and_the_first_word_is_not_delayed(self, room: Room) -> None:
+        async def reply(text: str) -> AsyncGenerator[str, None]:
+            yield "first "
+            await recording.wait()
+            for number in range(1000):
+                yield f"{number} "
+            said.set()
+
+        recording, said, hooks = asyncio.Event(), asyncio.Event(), Hooks()
+
+        async def slow() -> None:
+            recording.set()
+            await said.wait()
+            await asyncio.sleep(0.1)
+
+        hooks.before("append_reply", slow)
+        room.fake.reply = reply
+        session_id = await room.session()
+        await room.chat(session_id, "hello")
+        room.dispatcher(hooks.around(room.store))
+        assert await room.all_end(session_id, "m1") == [("m1", DONE)]
+        pieces = await room.pieces(session_id)
+        assert pieces[0] == "first "
+        assert "".join(pieces[1:]) == "".join(f"{number} " for number in range(1000))
+        assert len(pieces) <= 3
+
+    async def test_one_that_refuses_or_breaks_the_rules_blocks_nobody(self, room: Room, gates: Gates) -> None:
+        """A bad session beside a good one, and a bad message before a good one."""
+
+        bad, good = await room.session(), await room.session()
+        async with room.fake.send(AgentMessage(bad, "m1", "the same id for another text", "alice")):
+            await room.chat(bad, "one two", "three")
+        await room.chat(good, "one")
+        room.dispatcher()
+        assert await room.all_end(good, "m1") == [("m1", DONE)]
+        assert await room.all_end(bad, "m2") == [("m1", FAILED), ("m2", DONE)]
+        assert await room.reason(bad) == "the agent refused with status 409"
+
+
+class TestCancel:
+    async def test_a_message_that_waits_is_never_sent(self, room: Room, gates: Gates) -> None:
+        session_id = await room.session()
+        await room.chat(session_id, "one two", "never")
+        room.dispatcher()
+        await gates.running("one two")
+        assert await room.store.cancel_message(session_id, "m2") is Cancellation.CANCELLED
+        gates.open("one two")
+        assert await room.all_end(session_id, "m1") == [("m2", CANCELLED), ("m1", DONE)]
+        await room.is_free(session_id)
+        assert room.fake.begun == {"m1": 1}
+
+    async def test_a_message_that_runs_has_the_agents_own_outcome(self, room: Room, gates: Gates) -> None:
+        session_id = await room.session()
+        await room.chat(session_id, "one two", "next")
+        dispatcher = room.dispatcher(settings=HURRIED, scans=False)
+        dispatcher.notify(session_id)
+        await gates.running("one two")
+        assert await room.store.cancel_message(session_id, "m1") is Cancellation.CANCELLING
+        dispatcher.notify_cancel(session_id)
+        assert await room.all_end(session_id, "m2") == [("m1", CANCELLED), ("m2", DONE)]
+        assert await room.reply(session_id) == "one"
+
+    async def test_another_managers_wish_is_noticed_with_the_next_renewal(self, room: Room, gates: Gates) -> None:
+        session_id = await room.session()
+        await room.chat(session_id, "one two")
+        room.dispatcher()
+        await gates.running("one two")
+        await room.store.cancel_message(session_id, "m1")
+        assert await room.all_end(session_id, "m1") == [("m1", CANCELLED)]
+
+    async def test_a_wish_outlives_whoever_heard_it(self, room: Room, gates: Gates) -> None:
+        session_id = await room.session()
+        await room.chat(session_id, "one two")
+        mortal = Mortal(room.store, "renew_dispatch")
+        room.dispatcher(mortal).notify(session_id)
+        await gates.running("one two")
+        await mortal.stopped.wait()
+        await room.store.cancel_message(session_id, "m1")
+        room.dispatcher()
+        assert await room.all_end(session_id, "m1") == [("m1", CANCELLED)]
+
+    async def test_what_its_agent_never_heard_of_is_cancelled(self, room: Room) -> None:
+        session_id = await room.session()
+        await room.chat(session_id, "hello")
+        mortal = Mortal(room.store, "start_message", before=False)
+        room.dispatcher(mortal).notify(session_id)
+        await mortal.stopped.wait()
+        assert await room.store.cancel_message(session_id, "m1") is Cancellation.CANCELLING
+        room.dispatcher()
+        assert await room.all_end(session_id, "m1") == [("m1", CANCELLED)]
+        assert room.fake.begun == {}
+
+    async def test_an_agent_that_does_not_heed_it_is_not_waited_for_for_ever(
+        self, room: Room, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def reply(text: str) -> AsyncGenerator[str, None]:
+            while text == "stubborn":
+                yield "."
+                await asyncio.sleep(0.01)
+            yield text
+
+        async def deaf(*_: object) -> bool:
+            return True
+
+        room.fake.reply = reply
+        session_id = await room.session()
+        await room.chat(session_id, "stubborn")
+        monkeypatch.setattr(room.fake, "cancel", deaf)
+        room.dispatcher()
+        await until(lambda: room.fake.begun, "it runs")
+        await room.store.cancel_message(session_id, "m1")
+        assert await room.all_end(session_id, "m1") == [("m1", CANCELLED)]
+        assert "did not" in await room.reason(session_id)
+
+    async def test_one_whose_agent_is_away_is_cancelled_sooner_than_given_up(self, room: Room) -> None:
+        session_id = await room.session()
+        room.fake.away.add(session_id)
+        await room.chat(session_id, "hello")
+        hooks = Hooks()
+        room.dispatcher(hooks.around(room.store), replace(SETTINGS, retry_limit=timedelta(hours=1)))
+        await until(lambda: hooks.calls["start_message"] > 1, "it is tried")
+        await room.store.cancel_message(session_id, "m1")
+        assert await room.all_end(session_id, "m1") == [("m1", CANCELLED)]
+
+
+async def test_what_somebody_else_has_ended_is_stopped_and_the_next_goes_on(room: Room, gates: Gates) -> None:
+    session_id = await room.session()
+    await room.chat(session_id, "one two three", "next")
+    room.dispatcher()
+    await gates.running("one two three")
+    await room.says(session_id, "one")
+    await room.store.settle_waiting(session_id, CANCELLED, "its session was put to sleep")
+    await room.chat(session_id, "new", first=3)
+    gates.open("one two three")
+    assert await room.all_end(session_id, "m3") == [("m1", CANCELLED), ("m2", CANCELLED), ("m3", DONE)]
+    assert await room.reply(session_id) == "one"
+
+
+async def test_sessions_that_wait_delay_no_other(room: Room) -> None:
+    waits, away = await room.session(ready=False), await room.session()
+    room.fake.away.add(away)
+    others = [await room.session() for _ in range(10)]
+    for session_id in (waits, away, *others):
+        await room.chat(session_id, "hello")
+    room.dispatcher(settings=HURRIED)
+    for session_id in others:
+        await room.all_end(session_id, "m1")
+    assert room.metrics.messages == {DONE: 10}
