@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from asyncio import AbstractEventLoop
     from collections.abc import Awaitable, Callable
 
     from typer import Context
@@ -117,19 +116,9 @@ def _call_direct(
             return await work(factory)
 
     try:
-        with asyncio.Runner(loop_factory=_fast_loop() if lasting else None) as runner:
-            return runner.run(run())
+        return asyncio.run(run())
     finally:
         end_progress()
-
-
-def _fast_loop() -> Callable[[], AbstractEventLoop] | None:
-    """Return what makes event loops that cost less than asyncio's own, but take a moment to load."""
-    try:
-        from uvloop import new_event_loop
-    except ImportError:  # there is none for Windows
-        return None
-    return new_event_loop
 
 
 def progress_of(ctx: Context | None) -> Callable[[str], None]:
