@@ -262,6 +262,7 @@ async def test_a_delivery_that_waits_for_a_pod_ends_with_its_messages(room: Room
     session_id = await room.session(ready=False)
     await room.chat(session_id, "hello")
     delivery = asyncio.create_task(room.delivery(session_id).run())
+    await until(lambda: session_id in room.mirror.bells._waiting, "it waits")
     await room.store.settle_waiting(session_id, FAILED, "it does not start")
     room.field.show(replace(room.field.workspaces[session_id], replicas=0))
     assert await delivery is Result.EMPTY
