@@ -21,6 +21,9 @@ WAITING: Final = "activity-waiting"
 # What runs goes on until there is the file.
 _UNTIL: Final = "until test -e /workspace/go; do sleep 0.1; done"
 _TYPE: Final = f"{_UNTIL.replace('sleep', 'curl -sfX POST http://127.0.0.1:8081/v1/editor/input; sleep')}"
+_ASK: Final = """
+curl -s -H "Authorization: Bearer $(cat /run/secrets/sessionctl/token)" http://127.0.0.1:8081/v1/activity
+"""
 _OPEN_EDITOR: Final = """
 import os, socket, time
 server = socket.create_server(("", 8080))
@@ -46,6 +49,10 @@ class Watched:
     def say(self, message: str) -> None:
         """Send a message whose reply takes as long."""
         self._started.append(self._aside.submit(self._workspaces.say, self.uuid, "m1", message))
+
+    def until_seen(self, what: str) -> None:
+        """Wait until the agent tells of it: what has not begun yet keeps nobody awake."""
+        wait_for(lambda: json.loads(self._workspaces.execute(self.uuid, "sh", "-c", _ASK))[what], f"{what} is seen")
 
     def let_go(self) -> None:
         """Let what was started end, and wait until it has."""
@@ -118,6 +125,7 @@ def watched(workspaces: Workspaces, shared: str) -> Iterator[Watched]:
 
 def test_a_long_reply_keeps_it_awake(watched: Watched) -> None:
     watched.say("think")
+    watched.until_seen("message_running")
     watched.is_kept_by_work()
     watched.let_go()
     watched.sleeps()
@@ -125,6 +133,7 @@ def test_a_long_reply_keeps_it_awake(watched: Watched) -> None:
 
 def test_a_hold_keeps_it_awake_and_a_forgotten_one_does_not_beyond_its_limit(watched: Watched) -> None:
     watched.start("sessionctl-agent", "hold", "--", "sleep", "infinity")
+    watched.until_seen("hold")
     watched.is_kept_by_work()
     watched.sleeps(SESSIONCTL_IDLE__HOLD_LIMIT="1s")
     assert "hold-limit" in watched.events()
@@ -132,6 +141,7 @@ def test_a_hold_keeps_it_awake_and_a_forgotten_one_does_not_beyond_its_limit(wat
 
 def test_typing_keeps_it_awake(watched: Watched) -> None:
     watched.start("sh", "-c", _TYPE)
+    watched.until_seen("editor_input")
     watched.is_kept_by_work()
     watched.let_go()
     watched.sleeps()
@@ -139,6 +149,7 @@ def test_typing_keeps_it_awake(watched: Watched) -> None:
 
 def test_an_open_editor_does_where_it_is_said_to_and_not_beyond_its_limit(watched: Watched) -> None:
     watched.start("python3", "-c", _OPEN_EDITOR)
+    watched.until_seen("editor_connected")
     watched.is_kept_by_work(**CONNECTION)
     watched.sleeps(**CONNECTION, SESSIONCTL_IDLE__EDITOR_LIMIT="1s")
     assert "editor-limit" in watched.events()
