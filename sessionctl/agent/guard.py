@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 PR_SET_PDEATHSIG: Final = 1
 PR_SET_CHILD_SUBREAPER: Final = 36
+STANDARD_SIGNALS: Final = frozenset(range(1, 32))
 NOT_RUN: Final = 127
 LOOK_SECONDS: Final = 0.02
 
@@ -91,8 +92,9 @@ class Guard:
             os.setsid()
             self._prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
             if os.getppid() == parent:
-                for number in (signal.SIGPIPE, signal.SIGXFSZ):
-                    signal.signal(number, signal.SIG_DFL)  # Python ignores them
+                for number in STANDARD_SIGNALS - {signal.SIGKILL, signal.SIGSTOP}:
+                    # Python ignores some; whoever started the agent may have had others ignored.
+                    signal.signal(number, signal.SIG_DFL)
                 os.execvp(command[0], command)  # noqa: S606 - no shell is wanted
         except OSError as error:
             os.write(failure, (error.strerror or "it could not be run").encode())

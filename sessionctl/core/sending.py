@@ -87,6 +87,7 @@ class Sending:
         self._failures = self._cuts = 0
         self._stuck = 0.0
         self._wished = message.cancelling
+        self._unheeded = False
         self._inbox: Inbox | None = None
         self._asking: asyncio.Task[None] | None = None
         self.is_loose = False
@@ -224,7 +225,7 @@ class Sending:
         return Ended(self._outcome_of(error), f"it was given up: {error.message}")
 
     def _outcome_of(self, error: AgentError | UnavailableError) -> MessageOutcome:
-        if self._wished and isinstance(error, UnavailableError | _NotHeededError):
+        if self._wished and (self._unheeded or isinstance(error, UnavailableError)):
             return MessageOutcome.CANCELLED
         return MessageOutcome.INTERRUPTED if self._begun else MessageOutcome.FAILED
 
@@ -240,17 +241,13 @@ class Sending:
                 await self._means.clock.sleep(_pause(failures))
                 failures += 1
         await self._means.clock.sleep(self._patience)
-        inbox.fail(_NotHeededError())
+        self._unheeded = True
+        inbox.fail(AgentError("its agent was told to end it and did not"))
 
     async def abandon(self) -> None:
         """Have its agent end it, if that is possible now: the next message must not wait for it."""
         with suppress(UnavailableError, AgentError):
             await self._means.agents.cancel(self._session_id, self.message.message_id)
-
-
-class _NotHeededError(AgentError):
-    def __init__(self) -> None:
-        super().__init__("its agent was told to end it and did not")
 
 
 def _pause(failures: int) -> float:

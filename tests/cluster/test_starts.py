@@ -43,8 +43,9 @@ async def asleep(stage: Stage) -> AsyncIterator[SessionId]:
     found = stage.fleet[0]
     stage.change_pod(found, {"metadata": {"annotations": {READY_DELAY: "1h"}}})
     yield found
-    stage.table.admin.delete(f"queue:{found}")
     await until(stage.gate(Hooks()).check, "the gate opens")
+    await stage.factory.store.settle_waiting(found, MessageOutcome.CANCELLED, "the test is over")
+    stage.table.admin.delete(f"queue:{found}")
     await stage.factory.demand.sleep(found)
     stage.change_pod(found, {"metadata": {"annotations": {READY_DELAY: None}}})
 

@@ -154,7 +154,7 @@ async def test_in_the_cluster_agents_are_asked_by_their_service(
     platform.install_first_party()
     asked: list[tuple[str, int]] = []
 
-    async def connect(host: str, port: int) -> None:
+    async def connect(host: str, port: int, **_: object) -> None:
         asked.append((host, port))
         raise OSError
 

@@ -108,9 +108,13 @@ class Workspaces:
         self.cluster.kubectl("-n", NAMESPACE, "patch", "deployment", f"user-{uuid}", "-p", json.dumps(patch))
 
     def volume_folder(self, uuid: str) -> Path:
-        """Return where the node keeps a session's files."""
-        claim = json.loads(self.cluster.kubectl("-n", NAMESPACE, "get", "pvc", f"user-{uuid}", "-o", "json"))
-        return self.cluster.directory / "volumes" / str(claim["spec"]["volumeName"])
+        """Return where the node keeps a session's files, as soon as it has a volume for them."""
+
+        def name() -> str:
+            found = self.cluster.kubectl("-n", NAMESPACE, "get", "pvc", f"user-{uuid}", "-o", "json")
+            return str(json.loads(found)["spec"].get("volumeName", ""))
+
+        return self.cluster.directory / "volumes" / wait_for(name, "a volume for its files")
 
     def delete(self, uuid: str, *flags: str) -> Done:
         """Delete a session."""

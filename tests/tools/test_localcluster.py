@@ -135,7 +135,7 @@ def test_managers_are_processes_with_the_rights_of_the_chart(own: LocalCluster, 
     curl.post(f"/session/{user.uuid}/sleep")
     user.status_reaches("sleeping")
     user.wake()
-    user.others()
+    user.others(answered=False)
 
 
 def test_one_manager_is_killed_and_the_other_goes_on(own: LocalCluster, tmp_path: Path) -> None:
