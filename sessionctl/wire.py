@@ -298,7 +298,7 @@ class AgentActivity(BaseModel):
     editor_input: float | None = None
     """How long ago somebody typed."""
     editor_connected: float | None = None
-    """How long the oldest open editor connection has been there."""
+    """How long the newest editor connection that lasts has been there."""
 
 
 MAX_LINE_BYTES: Final = 64 * 1024

@@ -19,7 +19,7 @@ _DONE: Final = b"[DONE]"
 _NO_COMPLETION: Final = "the model's endpoint answered with something else than a chat completion"
 
 
-async def events_of(stream: AsyncIterator[bytes]) -> AsyncGenerator[JsonObject, None]:
+async def events_of(stream: AsyncIterator[bytes], completion: Completion) -> AsyncGenerator[JsonObject, None]:
     """Yield the objects of a stream up to its end; raises FailedReplyError for what is no such stream."""
     buffer = b""
     async for data in stream:
@@ -31,6 +31,7 @@ async def events_of(stream: AsyncIterator[bytes]) -> AsyncGenerator[JsonObject, 
             if name != b"data":
                 continue
             if text.strip() == _DONE:
+                completion.finished = True
                 return
             if (event := parse_line(text)) is None:
                 raise FailedReplyError(_NO_COMPLETION)

@@ -40,11 +40,12 @@ class Connections:
         self._since = {pair: self._since.get(pair, now) for pair in present}
 
     def age(self) -> float | None:
-        """Return for how long the oldest one has been there, in seconds; None where none lasts."""
-        if not self._since:
-            return None
-        age = self._clock() - min(self._since.values())
-        return age if age >= LASTING_SECONDS else None
+        """Return for how long the newest one that lasts has been there, in seconds; None where none does.
+
+        A forgotten one must not take the limit from one that somebody works with.
+        """
+        now = self._clock()
+        return min((now - since for since in self._since.values() if now - since >= LASTING_SECONDS), default=None)
 
 
 def _established(port: int) -> set[bytes]:

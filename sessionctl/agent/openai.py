@@ -52,7 +52,7 @@ class OpenAI:
         async with self._posted(messages, key) as response:
             if response.status_code != OK:
                 raise FailedReplyError(await _refusal(response, key))
-            async for event in events_of(response.aiter_bytes()):
+            async for event in events_of(response.aiter_bytes(), completion):
                 if (error := completion.error_in(event)) is not None:
                     raise FailedReplyError(f"the model's endpoint failed{said_by(error, key)}")
                 if piece := completion.piece_of(event):
@@ -67,7 +67,10 @@ class OpenAI:
         settings, silence = self._settings, self._settings.timeout.total_seconds()
         body = {"model": settings.model, "messages": messages, "stream": True}
         headers = {"Accept": "text/event-stream"} | ({"Authorization": f"Bearer {key}"} if key else {})
-        trust = await asyncio.to_thread(self._trust)
+        try:
+            trust = await asyncio.to_thread(self._trust)
+        except OSError as error:
+            raise FailedReplyError("the certificates that are trusted cannot be read") from error
         try:
             # A client for each message: a connection that was kept may be dead by the next one.
             async with (

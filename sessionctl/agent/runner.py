@@ -57,10 +57,14 @@ class Runner:
         return self._running is not None
 
     async def recover(self) -> None:
-        """Complete what an earlier process left; raises UnavailableError."""
+        """Complete what an earlier process left; raises UnavailableError for a workspace that cannot be used at all."""
         self._journal.prepare()
         self._conversation.prepare()
-        await asyncio.to_thread(self._settle_all)
+        try:
+            await asyncio.to_thread(self._settle_all)
+        except UnavailableError as error:
+            # Each message is refused until there is room again; a workspace that never starts could not be given any.
+            _logger.error("what was left unfinished stays so: %s", error.message)  # noqa: TRY400 - no bug of ours
 
     async def prune(self) -> None:
         """Forget messages that nobody can ask for any more."""
@@ -155,7 +159,7 @@ class Runner:
 
     async def _begin(self, request: MessageRequest, *, attempt: int) -> Running:
         start = Start.of(request, attempt=attempt, boot_id=self._boot_id, repeatable=self.kind.repeatable)
-        await asyncio.to_thread(self._settle_all)
+        await asyncio.to_thread(self._settle_all, request.id)
         message = await asyncio.to_thread(self._journal.begin, start)
         progress, cut = Progress(message.size), Cut()
         reply = asyncio.create_task(self._reply(message, progress))
@@ -241,14 +245,16 @@ class Runner:
         if (recorded := self._journal.find(message_id)) is not None:
             self._conversation.add(recorded)
 
-    def _settle_all(self) -> None:
-        """Put away every message that ended or must not be run again.
+    def _settle_all(self, begins: str | None = None) -> None:
+        """Put away every message that ended or must not be run again, also all but the one that ``begins``.
 
-        At most one of them has an end already, the last that ran, and its pair is the last of the conversation.
+        Chats come in order: nobody asks for an earlier one any more. At most one of them has an end already, the last
+        that ran, and its pair is the last of the conversation.
         """
         for recorded in self._journal.list_unsettled():
             if recorded.outcome is None:
-                if after_a_cut(repeatable=recorded.start.repeatable) is AfterCut.RETRY:
+                retried = after_a_cut(repeatable=recorded.start.repeatable) is AfterCut.RETRY
+                if retried and begins in {None, recorded.start.id}:
                     continue
                 ended = self._journal.end(recorded, MessageOutcome.INTERRUPTED, CUT_OFF)
             else:

@@ -9,6 +9,7 @@ from io import FileIO
 from typing import TYPE_CHECKING, Final
 
 from sessionctl.agent.files import BLOCK
+from sessionctl.agent.lines import end_line
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -89,10 +90,19 @@ def join(running: Running, seen: MessageResume) -> AsyncGenerator[bytes, None]:
 
 
 def replay(recorded: Recorded, seen: MessageResume) -> AsyncGenerator[bytes, None]:
-    """Repeat the answer of a message that ended."""
+    """Repeat the answer of a message that ended.
+
+    Who has seen more of it than is here, because a node died before it was on the disk, is told its end all the same.
+    """
+    if recorded.outcome is not None and seen.attempt == recorded.start.attempt and seen.from_seq > recorded.lines:
+        return _just(end_line(seen.attempt, seen.from_seq, recorded.outcome, recorded.reason))
     reader = FileIO(recorded.file)
     skip = max(0, _skip(recorded.start, seen) - (recorded.first_line - 1))
     return _follow(reader, recorded.offset, skip, Progress(recorded.size, closed=True))
+
+
+async def _just(line: bytes) -> AsyncGenerator[bytes, None]:
+    yield line
 
 
 def _skip(start: Start, seen: MessageResume) -> int:

@@ -113,7 +113,11 @@ async def _open(agent: Agent, lock: WorkspaceLock) -> None:
     await agent.runner.recover()
     agent.phase = Phase.READY
     _logger.info("ready")
-    await asyncio.to_thread(_warm_up, agent.runner.kind)
+    try:
+        await asyncio.to_thread(_warm_up, agent.runner.kind)
+    except Exception:
+        # Whatever it is, it is one failed message later, and no reason to end.
+        _logger.exception("warming up failed")
     await agent.runner.prune()
 
 

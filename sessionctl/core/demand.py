@@ -12,6 +12,7 @@ from sessionctl.errors import (
     ForbiddenError,
     NotFoundError,
     QueueFullError,
+    StoreError,
 )
 from sessionctl.models import EnqueueOutcome, EventKind, MessageOutcome, ReleaseOutcome
 
@@ -123,7 +124,11 @@ class DemandService:
             return done, None
         # Whoever delivers need not wait for the patch, which a running pod does not need.
         self._tell(session_id)
-        patched, notice = await self._patch(session_id, done.woken)
+        try:
+            patched, notice = await self._patch(session_id, done.woken)
+        except StoreError as error:
+            # It is stored: whoever is told of a failure would send it again.
+            patched, notice = False, f"stored; its session is woken by others ({error.message})"
         if patched:
             self._journal.note(session_id, EventKind.WOKEN, "by a message")
         return done, notice

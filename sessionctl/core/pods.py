@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from sessionctl.errors import SessionctlError
+from sessionctl.errors import ClusterError, SessionctlError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from sessionctl.models import NextMessage, Pod, SessionId, Workspace
     from sessionctl.ports import Clock, Cluster
 
+BLIND: Final = timedelta(seconds=5)
+"""After so long without a view of the cluster a delivery that waits for a pod is left to others."""
 LOOK_SECONDS: Final = 1.0
 """So often a ScaledObject is read while a message is held, which is rare; nobody follows them all."""
 CLOCK_GRAIN: Final = timedelta(seconds=1)
@@ -42,7 +45,8 @@ class PodWaiter:
     async def wait(self, session_id: SessionId, message: NextMessage) -> tuple[Workspace, Pod] | None:
         """Return the session and its pod as soon as it is usable for the message, which may be held (DESIGN 5).
 
-        None when the session is seen to go to sleep or to be deleted: then the message may have ended meanwhile.
+        None when the session is seen to go to sleep or to be deleted: then the message may have ended meanwhile. Raises
+        ClusterError where the cluster cannot be seen.
         """
         await self._mirror.wait_synced()
         with self._mirror.bells.listen(session_id) as changed:
@@ -55,11 +59,22 @@ class PodWaiter:
                 changed.clear()
                 found = await self.find(session_id)
                 if found is None:
-                    await changed.wait()
-                    if not await self.is_wanted(session_id):
+                    if await self._changes(changed) and not await self.is_wanted(session_id):
                         return None
                 elif found[1].name not in old or await self._is_over(session_id, changed, until):
                     return found
+
+    async def _changes(self, changed: asyncio.Event) -> bool:
+        """Wait for a change; False when none came for a while. Raises UnavailableError where none can be seen."""
+        stale = self._mirror.stale_for()
+        if stale is not None and stale > BLIND:
+            # Whoever sees the cluster delivers it instead; the right to would be kept for nothing.
+            msg = f"the view of the cluster has been interrupted for {stale.total_seconds():.0f} s"
+            raise ClusterError(msg)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(BLIND.total_seconds()):
+                await changed.wait()
+        return changed.is_set()
 
     async def _is_over(self, session_id: SessionId, changed: asyncio.Event, until: float) -> bool:
         """Wait until the hold is over; False when the pods have changed first.

@@ -83,6 +83,8 @@ class Sending:
         self._kept = 0
         self._cut_short = False
         self._begun = message.progress.attempt > 0
+        self._sent_before = message.started_in is not None
+        """By somebody else, who may have died before a word of the answer was recorded."""
         self._in_this_try = False
         self._failures = self._cuts = 0
         self._stuck = 0.0
@@ -211,7 +213,9 @@ class Sending:
 
     def _count(self, error: UnavailableError, seconds: float) -> Ended | None:
         """Count a try that came to nothing; return the end of a message for which it was the last."""
-        self._failures = 1 if seconds > CALM_SECONDS else self._failures + 1
+        if seconds > CALM_SECONDS:
+            self._failures = self._cuts = 0
+        self._failures += 1
         if self._in_this_try:
             self._cuts += 1
         else:
@@ -227,7 +231,7 @@ class Sending:
     def _outcome_of(self, error: AgentError | UnavailableError) -> MessageOutcome:
         if self._wished and (self._unheeded or isinstance(error, UnavailableError)):
             return MessageOutcome.CANCELLED
-        return MessageOutcome.INTERRUPTED if self._begun else MessageOutcome.FAILED
+        return MessageOutcome.INTERRUPTED if self._begun or self._sent_before else MessageOutcome.FAILED
 
     async def _ask_to_end(self, inbox: Inbox) -> None:
         """Tell the agent; one that does not heed it is not waited for for ever."""

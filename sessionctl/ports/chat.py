@@ -61,6 +61,7 @@ class DispatchStore(Protocol):
     async def start_message(self, fence: Fence, message_id: str, pod: str) -> None:
         """Record that the message is about to be sent to this pod; the first time with its event.
 
+        That first pod is kept: what began there must not begin in another one that does not know of it.
         Before each time it is sent: what raises MessageEndedError must not be sent (again).
         """
         ...

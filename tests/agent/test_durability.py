@@ -206,6 +206,42 @@ def test_a_volume_that_fills_up_midway_cuts_the_answer_without_an_outcome(agents
     assert list(pairs_of(agents.conversation)) == ONCE
 
 
+def test_a_full_volume_does_not_keep_the_agent_from_starting(agents: Agents) -> None:
+    """Whoever is to make room there needs a workspace that starts."""
+    words = " ".join("a" * 40)
+    first = agents.staged("command", "largest-file=600").ready()
+    assert outcomes_of(first.say(words)) == []
+    first.kill()
+    again = agents.staged("command", "largest-file=600").ready()
+    assert again.send(words).status == 503
+    resource.prlimit(again.process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert outcomes_of(again.say(words)) == ["interrupted"]
+    assert (agents.runs, list(pairs_of(agents.conversation))) == (1, ONCE)
+
+
+def test_who_has_seen_more_than_a_node_kept_is_told_the_end(agents: Agents) -> None:
+    send_until_it_dies(agents.staged("command", "after:OpenMessage.add_delta:1").ready())
+    again = agents.staged("command").ready()
+    for _ in range(2):
+        (line,) = again.say("one two", query="?begun=true&attempt=1&from_seq=6")
+        assert (line["attempt"], line["seq"], line["outcome"]) == (1, 6, "interrupted")
+    assert agents.runs == 1
+
+
+def test_a_repeatable_one_that_nobody_asks_for_again_ends_before_the_next(agents: Agents) -> None:
+    send_until_it_dies(agents.staged("words", "after:OpenMessage.add_delta:1").ready())
+    again = agents.staged("words").ready()
+    assert agents.conversation == []
+    assert outcomes_of(again.say("three", "m2")) == ["done"]
+    assert [(each["id"], each.get("outcome")) for each in agents.conversation] == [
+        ("m1", None),
+        ("m1", "interrupted"),
+        ("m2", None),
+        ("m2", "done"),
+    ]
+    assert outcomes_of(again.say("one two")) == ["interrupted"]
+
+
 def test_a_pair_that_found_no_room_is_added_before_the_next(agents: Agents) -> None:
     agent = agents.staged("words", "largest-file=600").ready()
     # The files of the messages are small enough; the conversation is the one that grows.

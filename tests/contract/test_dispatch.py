@@ -328,14 +328,14 @@ class TestHold:
 
 
 class TestStart:
-    async def test_it_is_told_once_and_the_newest_pod_is_known(self, store: RedisStore) -> None:
+    async def test_it_is_told_once_and_the_first_pod_is_known(self, store: RedisStore) -> None:
         fence = await take(store, await with_chats(store, 1))
         for pod in (POD, POD, "user-a-2"):
             await store.start_message(fence, "m0", pod)
 
         kinds = [event.kind for event in await events(store, fence.session_id)]
         assert kinds == [EventKind.MESSAGE_QUEUED, EventKind.MESSAGE_STARTED]
-        assert (await next_of(store, fence)).started_in == "user-a-2"
+        assert (await next_of(store, fence)).started_in == POD
 
     async def test_what_runs_is_listed_as_running_and_keeps_the_session_awake(
         self, store: RedisStore, table: Table
@@ -492,6 +492,7 @@ class TestFinish:
             await store.cancel_message(session_id, "m2")
             await store.settle_waiting(session_id, FAILED, "")
             assert await store.get_next(fence) is None
+            await store.wake(session_id)
             with pytest.raises(StoreError, match="refused"):
                 await store.enqueue(session_id, "m4", "x", 100, HOLD)
         finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -17,9 +17,11 @@ from sessionctl.errors import (
     ConflictError,
     InvalidRequestError,
     KeyReusedError,
+    NotFoundError,
     OutcomeUnknownError,
     QueueFullError,
     QuotaExceededError,
+    StoreError,
     TooLargeError,
 )
 from sessionctl.models import Cancellation, Scope
@@ -112,12 +114,17 @@ def _check_wait(services: Services, wait: int, *, streamed: bool) -> None:
 
 
 async def _wait(services: Services, accepted: Accepted, seconds: int) -> Reply | None:
-    """Return the reply; None when it does not come in time, or the process ends before."""
+    """Return the reply; None when it does not come in time, or the process ends before, or Redis is lost.
+
+    The message is stored in any case: an error would have it sent again.
+    """
     waiting = asyncio.create_task(services.chats.wait(accepted))
     ended = asyncio.create_task(services.life.ending.wait())
     try:
         await asyncio.wait((waiting, ended), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        return waiting.result() if waiting.done() else None
+        with suppress(StoreError):
+            return waiting.result() if waiting.done() else None
+        return None
     finally:
         for task in (waiting, ended):
             task.cancel()
@@ -129,19 +136,29 @@ def message_stream(
 ) -> EventStream:
     """Return the events of one message as an answer; what ``accept`` raises is the answer instead."""
     found: list[Accepted] = []
+    over: list[str] = []
 
     @asynccontextmanager
     async def source() -> AsyncGenerator[AsyncIterator[StoredEvent], None]:
         accepted = await accept()
         found.append(accepted)
-        async with services.chats.follow(accepted, after) as events:
-            yield events
+        try:
+            async with services.chats.follow(accepted, after) as events:
+                yield events
+        except StoreError as error:
+            msg = f"the message is stored, and cannot be followed: {error.message}"
+            raise OutcomeUnknownError(msg, hint=error.hint) from error
 
     async def still_allowed() -> None:
         await admit(request, scope)
         for accepted in found:
             # A Redis that was lost has taken the message with it: its outcome would never come.
-            await services.chats.find(accepted.session_id, accepted.message_id)
+            known = await services.chats.find(accepted.session_id, accepted.message_id)
+            if accepted.outcome is None and known.outcome is not None:
+                if over:
+                    # Its end is kept no longer where this stream stands. Whoever asks again is told it.
+                    raise NotFoundError(f"the end of message {accepted.message_id} is not among the events any more")
+                over.append(accepted.message_id)
 
     return EventStream(
         source=source,

@@ -9,10 +9,9 @@ local chat = decode_chat(text)
 if not chat then
   return 'ended'
 end
+-- The first pod stays: what began there must not begin in another that does not know of it.
 if not chat.pod then
   append(stream, { 'kind', 'message-started', 'message_id', id })
-end
-if chat.pod ~= pod then
   chat.pod = pod
   write_chat(KEYS[1], id, chat)
 end
