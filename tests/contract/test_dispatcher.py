@@ -13,10 +13,10 @@ import pytest_asyncio
 
 from sessionctl.adapters.store import keys
 from sessionctl.adapters.store.redis_store import RedisStore
-from sessionctl.core import sending
+from sessionctl.core import pods, sending
 from sessionctl.core.delivery import Result
 from sessionctl.core.dispatcher import Doorbell
-from sessionctl.errors import StoreError
+from sessionctl.errors import ClusterError, StoreError
 from sessionctl.models import AgentMessage, Cancellation, EventKind, MessageOutcome, SessionId
 from tests.support.between import Hooks
 from tests.support.dispatching import HURRIED, SETTINGS, Mortal, Room
@@ -268,6 +268,20 @@ async def test_a_delivery_that_waits_for_a_pod_ends_with_its_messages(room: Room
     assert await delivery is Result.EMPTY
 
 
+async def test_whoever_cannot_see_the_cluster_leaves_what_waits_for_a_pod_to_others(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session_id = await room.session(ready=False)
+    await room.chat(session_id, "hello")
+    monkeypatch.setattr(pods, "BLIND", timedelta(milliseconds=50))
+    delivery = asyncio.create_task(room.delivery(session_id).run())
+    await until(lambda: session_id in room.mirror.bells._waiting, "it waits")
+    monkeypatch.setattr(room.mirror, "stale_for", lambda: timedelta(minutes=1))
+    with pytest.raises(ClusterError):
+        await delivery
+    assert await room.store.take_dispatch(session_id, "somebody else", timedelta(minutes=1)) is not None
+
+
 class TestHold:
     """A message that found its list empty while a pod ran."""
 
@@ -328,6 +342,16 @@ class TestAgents:
         await room.chat(session_id, "two", first=2)
         assert await room.all_end(session_id, "m2") == [("m1", FAILED), ("m2", DONE)]
         assert room.metrics.messages == {FAILED: 1, DONE: 1}
+
+    async def test_what_somebody_else_had_sent_may_have_run(self, room: Room) -> None:
+        session_id = await room.session()
+        await room.chat(session_id, "one")
+        fence = await room.store.take_dispatch(session_id, "one that dies", timedelta(milliseconds=1))
+        assert fence is not None
+        await room.store.start_message(fence, "m1", "its pod")
+        room.fake.away.add(session_id)
+        room.dispatcher()
+        assert await room.all_end(session_id, "m1") == [("m1", INTERRUPTED)]
 
     async def test_time_without_a_ready_pod_does_not_count(self, room: Room) -> None:
         session_id = await room.session()
