@@ -8,7 +8,6 @@ import ssl
 import time
 from bisect import bisect_right
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import httpx
@@ -19,17 +18,8 @@ if TYPE_CHECKING:
 _DEPLOYMENTS: Final = "/apis/apps/v1/namespaces/sessions/deployments"
 _PAUSE_SECONDS: Final = 0.1
 _SILENCE_SECONDS: Final = 90.0
-GRAIN_SECONDS: Final = 1.0
 DELAY_SECONDS: Final = 1.0
 """An event of a watch comes within this time, on a busy machine too."""
-
-
-@dataclass(frozen=True)
-class Fall:
-    """One sleep: when it came at the earliest, and at the latest, by the monotonic clock."""
-
-    earliest: float
-    latest: float
 
 
 @dataclass
@@ -38,15 +28,12 @@ class Track:
 
     times: list[float] = field(default_factory=list)
     replicas: list[int] = field(default_factory=list)
-    changed: list[float] = field(default_factory=list)
-    """When the API server wrote each change, in whole seconds that have begun: it is seen late on a busy machine."""
 
-    def note(self, at: float, replicas: int, changed: float | None = None) -> None:
+    def note(self, at: float, replicas: int) -> None:
         """Append a change; what did not change is not noted."""
         if not self.replicas or self.replicas[-1] != replicas:
             self.times.append(at)
             self.replicas.append(replicas)
-            self.changed.append(at if changed is None else changed)
 
     def during(self, start: float, end: float) -> set[int]:
         """Return the values it had at some moment between the two."""
@@ -54,10 +41,9 @@ class Track:
         last = bisect_right(self.times, end)
         return set(self.replicas[first:last])
 
-    def falls(self) -> list[Fall]:
+    def falls(self) -> list[float]:
         """Return when it was put to sleep."""
-        rows = list(zip(self.times, self.changed, self.replicas, strict=True))[1:]
-        return [Fall(changed, min(seen, changed + GRAIN_SECONDS)) for seen, changed, value in rows if value == 0]
+        return [at for at, value in zip(self.times[1:], self.replicas[1:], strict=True) if value == 0]
 
 
 @dataclass
@@ -82,6 +68,10 @@ class Truth:
     def was_blind(self, since: float, seconds: float) -> bool:
         """Whether the watch was interrupted for so long, at a stretch that ended after a moment."""
         return any(end >= since and end - start >= seconds for start, end in self.blind)
+
+    def blind_since(self, moment: float) -> float:
+        """Return when what was seen at ``moment`` may have happened at the earliest."""
+        return min([start for start, end in self.blind if start <= moment <= end], default=moment) - DELAY_SECONDS
 
     async def follow(self, cluster: LocalCluster) -> None:
         """Watch until cancelled."""
@@ -137,15 +127,4 @@ class Truth:
 
     def _note(self, item: dict[str, Any]) -> None:
         uuid = item["metadata"]["labels"].get("uuid", "")
-        now = time.monotonic()
-        self.of(uuid).note(now, int(item["spec"].get("replicas", 0)), _written(item) - time.time() + now)
-
-
-def _written(item: dict[str, Any]) -> float:
-    """Return when the replicas were written, by the clock of the API server, which is this machine's: whole seconds."""
-    times = [
-        datetime.fromisoformat(entry["time"]).timestamp()
-        for entry in item["metadata"]["managedFields"]
-        if "f:replicas" in entry["fieldsV1"].get("f:spec", {})
-    ]
-    return max(times)
+        self.of(uuid).note(time.monotonic(), int(item["spec"].get("replicas", 0)))

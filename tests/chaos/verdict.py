@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from tests.chaos.people import STATUS_LAG_SECONDS
 from tests.chaos.truth import DELAY_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from tests.chaos.people import Notes, Wake
-    from tests.chaos.truth import Fall, Truth
+    from tests.chaos.truth import Truth
 
 
 RACE_SECONDS: Final = 5.0
@@ -25,7 +22,11 @@ def slept_too_early(truth: Truth, notes: Notes, idle: float) -> list[str]:
     What this finds is certain: the wake was answered before the sleep can have begun. One that was only sent by then
     may have waited, behind a Redis that was away, for longer than whoever sent it was idle.
     """
-    return [early.tell() for early in _early(truth, notes, idle) if not early.raced]
+    return [
+        _tell(uuid, fell, wake)
+        for uuid, fell, wake in _early(truth, notes, idle)
+        if not _raced(truth, notes, idle, uuid, fell)
+    ]
 
 
 def races(truth: Truth, notes: Notes, idle: float) -> list[str]:
@@ -33,37 +34,33 @@ def races(truth: Truth, notes: Notes, idle: float) -> list[str]:
 
     KEDA had read an empty list by then; the watch guard undoes what it does (the second race of DESIGN 5).
     """
-    return [early.tell() for early in _early(truth, notes, idle) if early.raced]
+    return [
+        _tell(uuid, fell, wake)
+        for uuid, fell, wake in _early(truth, notes, idle)
+        if _raced(truth, notes, idle, uuid, fell)
+    ]
 
 
-@dataclass(frozen=True)
-class _Early:
-    uuid: str
-    fall: Fall
-    wake: Wake
-    raced: bool
-
-    def tell(self) -> str:
-        after = self.fall.latest - self.wake.sent
-        return f"{self.uuid} slept at {self.fall.latest:.2f}, {after:.2f} s after a wake that was accepted"
-
-
-def _early(truth: Truth, notes: Notes, idle: float) -> list[_Early]:
+def _early(truth: Truth, notes: Notes, idle: float) -> list[tuple[str, float, Wake]]:
     found = []
     for uuid, promised in notes.promised.items():
-        for fall in truth.of(uuid).falls():
-            wakes = [wake for wake in promised if wake.answered <= fall.earliest]
-            last = max(wakes, key=lambda wake: wake.sent, default=None)
-            if last is not None and fall.latest - last.sent < idle:
-                found.append(_Early(uuid, fall, last, _raced(truth, promised, idle, uuid, fall)))
+        for fell in truth.of(uuid).falls():
+            begun = truth.blind_since(fell)
+            last = max((wake for wake in promised if wake.answered <= begun), key=lambda wake: wake.sent, default=None)
+            if last is not None and fell - last.sent < idle:
+                found.append((uuid, fell, last))
     return found
 
 
-def _raced(truth: Truth, promised: Sequence[Wake], idle: float, uuid: str, fall: Fall) -> bool:
-    working = [wake for wake in promised if fall.latest - idle < wake.sent <= fall.latest]
-    before = [wake for wake in promised if wake.sent < working[0].sent]
+def _raced(truth: Truth, notes: Notes, idle: float, uuid: str, fell: float) -> bool:
+    working = [wake for wake in notes.promised[uuid] if fell - idle < wake.sent <= fell]
+    before = [wake for wake in notes.promised[uuid] if wake.sent < working[0].sent]
     was_due = bool(before) and working[0].sent - before[-1].answered >= idle
-    return was_due and 1 in truth.may_have_been(uuid, fall.latest, fall.latest + RACE_SECONDS)
+    return was_due and 1 in truth.may_have_been(uuid, fell, fell + RACE_SECONDS)
+
+
+def _tell(uuid: str, fell: float, wake: Wake) -> str:
+    return f"{uuid} slept at {fell:.2f}, {fell - wake.sent:.2f} s after a wake that was accepted"
 
 
 def lies(truth: Truth, notes: Notes) -> list[str]:
