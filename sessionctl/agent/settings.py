@@ -110,16 +110,7 @@ def load_settings(environment: Mapping[str, str]) -> AgentSettings:
 
 def read_key(file: Path) -> str:
     """Read the key of an endpoint; raises ConfigurationError that does not show it."""
-    name = "SESSIONCTL_AGENT_OPENAI_KEY_FILE"
-    try:
-        key = file.read_text(encoding="ascii").strip()
-    except OSError as error:
-        raise ConfigurationError(f"{name}: {file} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError:
-        key = ""
-    if not _KEY.fullmatch(key):
-        raise ConfigurationError(f"{name}: {file} does not hold a key of visible ASCII characters")
-    return key
+    return _secret("SESSIONCTL_AGENT_OPENAI_KEY_FILE", file, _KEY, "a key of visible ASCII characters")
 
 
 def _command(environment: Mapping[str, str]) -> CommandSettings:
@@ -181,17 +172,20 @@ def _number(environment: Mapping[str, str], name: str, default: int, *, least: i
     return int(text)
 
 
-def _token(file: Path) -> str:
-    name = "SESSIONCTL_AGENT_TOKEN_FILE"
+def _secret(name: str, file: Path, pattern: re.Pattern[str], what: str) -> str:
     try:
-        token = file.read_text(encoding="ascii").strip()
+        secret = file.read_text(encoding="ascii").strip()
     except OSError as error:
         raise ConfigurationError(f"{name}: {file} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError:
-        token = ""
-    if not _TOKEN.fullmatch(token):
-        raise ConfigurationError(f"{name}: {file} does not hold 32 to 256 visible ASCII characters")
-    return token
+        secret = ""
+    if not pattern.fullmatch(secret):
+        raise ConfigurationError(f"{name}: {file} does not hold {what}")
+    return secret
+
+
+def _token(file: Path) -> str:
+    return _secret("SESSIONCTL_AGENT_TOKEN_FILE", file, _TOKEN, "32 to 256 visible ASCII characters")
 
 
 def _port(environment: Mapping[str, str], name: str, default: str) -> int:

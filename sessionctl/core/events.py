@@ -107,10 +107,10 @@ class EventHub:
         listener.failures = 0
         if page.last != listener.fed:
             listener.take(page.events, page.last)
-        elif noted is not None and _order(page.newest) < _order(noted):
+        elif noted is not None and order_of(page.newest) < order_of(noted):
             # The stream was lost, and what the reader knows of it with it.
             self._detach(listener.session_id)
-        elif _order(page.newest) < _order(listener.fed):
+        elif order_of(page.newest) < order_of(listener.fed):
             listener.fed = OLDEST_EVENT
         else:
             # All up to here was read by this listener, or is gone.
@@ -129,7 +129,7 @@ class EventHub:
             self._joined.set()
             if self._reader is None and not self._closed:
                 self._reader = asyncio.create_task(self._read())
-        elif _order(position) > _order(listener.fed):
+        elif order_of(position) > order_of(listener.fed):
             return
         listener.live = True
 
@@ -221,7 +221,7 @@ class Listener:
         if len(self._untaken) + len(events) > MOST_UNTAKEN:
             self.stop()
             return
-        new = [event for event in events if _order(event.event_id) > _order(self.fed)]
+        new = [event for event in events if order_of(event.event_id) > order_of(self.fed)]
         if new:
             self.take(new, new[-1].event_id)
             self._news.set()
@@ -253,6 +253,7 @@ class Listener:
         raise StopAsyncIteration
 
 
-def _order(event_id: str) -> tuple[int, int]:
+def order_of(event_id: str) -> tuple[int, int]:
+    """Return what ids are compared by."""
     milliseconds, _, number = event_id.partition("-")
     return int(milliseconds), int(number or 0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
+from sessionctl.core.events import order_of
 from sessionctl.models import OLDEST_EVENT, EventKind, StoredEvent
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class KeptEvents:
 
     def _end(self, newest: str) -> StoredEvent:
         # It is not kept any more; whoever has seen everything before it must hear the outcome all the same.
-        milliseconds, _, number = max(newest, self._at, key=_order).partition("-")
+        milliseconds, _, number = max(newest, self._at, key=order_of).partition("-")
         return StoredEvent(
             session_id=self._session_id,
             event_id=f"{milliseconds}-{int(number or 0) + 1}",
@@ -95,8 +96,3 @@ class KeptEvents:
             message_id=self._message_id,
             outcome=self._outcome,
         )
-
-
-def _order(event_id: str) -> tuple[int, int]:
-    milliseconds, _, number = event_id.partition("-")
-    return int(milliseconds), int(number or 0)

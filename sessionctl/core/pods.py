@@ -65,7 +65,7 @@ class PodWaiter:
                     return found
 
     async def _changes(self, changed: asyncio.Event) -> bool:
-        """Wait for a change; False when none came for a while. Raises UnavailableError where none can be seen."""
+        """Wait for a change; False when none came for a while. Raises ClusterError where none can be seen."""
         stale = self._mirror.stale_for()
         if stale is not None and stale > BLIND:
             # Whoever sees the cluster delivers it instead; the right to would be kept for nothing.

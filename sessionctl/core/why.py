@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from sessionctl.core.asking import Answered
 from sessionctl.core.holders import Facts, held_by, limits_reached, sleeps_at
+from sessionctl.core.replies import moment_of
 from sessionctl.errors import StoreError
 from sessionctl.models import EventKind, WhyView
 
@@ -122,7 +123,4 @@ class WhyService:
 def _told(history: Sequence[StoredEvent], reached: Mapping[str, str]) -> list[str]:
     """Return what limits did lately, the newest of each kind, where it is not said already."""
     newest = {event.kind: event for event in history if event.kind in _LIMITS and event.kind not in reached}
-    return [
-        f"{event.detail or event.kind} ({datetime.fromtimestamp(event.milliseconds / 1000, UTC):%H:%M:%S} UTC)"
-        for event in newest.values()
-    ]
+    return [f"{event.detail or event.kind} ({moment_of(event):%H:%M:%S} UTC)" for event in newest.values()]
