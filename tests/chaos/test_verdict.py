@@ -62,6 +62,17 @@ def test_a_sleep_seen_late_may_have_been_early() -> None:
     assert not slept_too_early(truth, _promised(1, 10), IDLE)
 
 
+def test_a_sleep_was_when_it_was_written_however_late_it_was_seen() -> None:
+    truth = _truth((0, 0), (1, 1))
+    truth.of(UUID).note(19, 0, written=8)
+
+    # It came within the second that began at 8.
+    assert not slept_too_early(truth, _promised(1), IDLE)
+    assert slept_too_early(truth, _promised(4), IDLE)
+    # What was answered after 8 was, perhaps, answered after the sleep.
+    assert not slept_too_early(truth, _promised(1, 8.5), IDLE)
+
+
 def test_a_status_may_be_two_seconds_behind_and_not_more() -> None:
     truth = _truth((0, 0), (10, 1))
 

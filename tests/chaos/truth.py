@@ -8,6 +8,7 @@ import ssl
 import time
 from bisect import bisect_right
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import httpx
@@ -20,6 +21,8 @@ _PAUSE_SECONDS: Final = 0.1
 _SILENCE_SECONDS: Final = 90.0
 DELAY_SECONDS: Final = 1.0
 """An event of a watch comes within this time, on a busy machine too."""
+GRAIN_SECONDS: Final = 1.0
+"""The API server writes down when a field changed in whole seconds."""
 
 
 @dataclass
@@ -27,12 +30,19 @@ class Track:
     """One session: when its replicas were seen to change, by the monotonic clock."""
 
     times: list[float] = field(default_factory=list)
+    earliest: list[float] = field(default_factory=list)
+    """The moments from which on each change may have happened."""
     replicas: list[int] = field(default_factory=list)
 
-    def note(self, at: float, replicas: int) -> None:
-        """Append a change; what did not change is not noted."""
+    def note(self, at: float, replicas: int, written: float | None = None) -> None:
+        """Append a change seen at a moment, and the second in which it was written; what did not change is not noted.
+
+        What is seen late, because the test was busy, has happened at the end of that second at the latest.
+        """
         if not self.replicas or self.replicas[-1] != replicas:
-            self.times.append(at)
+            earliest = at if written is None else min(at, written)
+            self.times.append(max([min(at, earliest + GRAIN_SECONDS), *self.times[-1:]]))
+            self.earliest.append(earliest)
             self.replicas.append(replicas)
 
     def during(self, start: float, end: float) -> set[int]:
@@ -41,9 +51,10 @@ class Track:
         last = bisect_right(self.times, end)
         return set(self.replicas[first:last])
 
-    def falls(self) -> list[float]:
-        """Return when it was put to sleep."""
-        return [at for at, value in zip(self.times[1:], self.replicas[1:], strict=True) if value == 0]
+    def falls(self) -> list[tuple[float, float]]:
+        """Return when it was put to sleep, each time at the earliest and at the latest."""
+        changes = zip(self.earliest[1:], self.times[1:], self.replicas[1:], strict=True)
+        return [(earliest, latest) for earliest, latest, value in changes if value == 0]
 
 
 @dataclass
@@ -127,4 +138,14 @@ class Truth:
 
     def _note(self, item: dict[str, Any]) -> None:
         uuid = item["metadata"]["labels"].get("uuid", "")
-        self.of(uuid).note(time.monotonic(), int(item["spec"].get("replicas", 0)))
+        now = time.monotonic()
+        moments = [_moment(entry) for entry in item["metadata"].get("managedFields", ())]
+        written = max([moment for moment in moments if moment is not None], default=None)
+        replicas = int(item["spec"].get("replicas", 0))
+        self.of(uuid).note(now, replicas, None if written is None else now - time.time() + written)
+
+
+def _moment(entry: dict[str, Any]) -> float | None:
+    """Return when this owner wrote the replicas, by the API server's clock, which is this machine's."""
+    owns = "f:replicas" in entry.get("fieldsV1", {}).get("f:spec", {})
+    return datetime.fromisoformat(entry["time"]).timestamp() if owns and "time" in entry else None

@@ -44,8 +44,8 @@ def races(truth: Truth, notes: Notes, idle: float) -> list[str]:
 def _early(truth: Truth, notes: Notes, idle: float) -> list[tuple[str, float, Wake]]:
     found = []
     for uuid, promised in notes.promised.items():
-        for fell in truth.of(uuid).falls():
-            begun = truth.blind_since(fell)
+        for earliest, fell in truth.of(uuid).falls():
+            begun = min(earliest, truth.blind_since(fell))
             last = max((wake for wake in promised if wake.answered <= begun), key=lambda wake: wake.sent, default=None)
             if last is not None and fell - last.sent < idle:
                 found.append((uuid, fell, last))
