@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 CREATE_ROUNDS: Final = 20
 BURST: Final = int(os.environ.get("SESSIONCTL_BENCH_BURST", "300"))
+BURST_TURNS: Final = 4
+"""In turns, because every session that is there makes the next one slower."""
 PARALLEL: Final = 8
 AT_ONCE: Final = (1, 10, 100, 300)
 WAKE_ROUNDS: Final = 3
@@ -42,6 +44,7 @@ IDLE_SECONDS: Final = 20
 MANAGERS: Final = ("manager-1",)
 CONTROLLERS: Final = ("kube-apiserver", "kube-controller-manager")
 QUIET_SECONDS: Final = 5.0
+PATIENCE_SECONDS: Final = 180.0
 QUIET_SHARE: Final = 0.2
 """Of one core, both together; a queue that is being worked off takes all there is."""
 CONFIG: Final = {
@@ -118,6 +121,7 @@ class ApiBench:
         watching = asyncio.create_task(self._watcher.run(started))
         await started.wait()
         sessions = await self._creates(values)
+        await self._quiet()
         await self._wakes(sessions)
         await self._sleeps(sessions)
         watching.cancel()
@@ -137,11 +141,15 @@ class ApiBench:
         print(
             f"  p50: {own / (1.2 * helm + 0.05):.2f} of 1.2 x bare + 50 ms; p99 {max(ours) / helm:.1f} x bare p50 (4)"
         )
-        bare_rate = await self._burst([lambda: self._bare_helm(values)] * BURST)
-        own_rate = await self._burst([lambda: self._create(made)] * BURST)
+        bare_seconds = own_seconds = 0.0
+        for _ in range(BURST_TURNS):
+            share = BURST // BURST_TURNS
+            bare_seconds += await self._timed(self._burst([lambda: self._bare_helm(values)] * share))
+            own_seconds += await self._timed(self._burst([lambda: self._create(made)] * share))
         print(
-            f"burst of {BURST}, {PARALLEL} at once: bare {bare_rate:.2f}/s, ours {own_rate:.2f}/s: "
-            f"{own_rate / bare_rate:.2f} (>= 0.9)"
+            f"bursts of {BURST} in {BURST_TURNS} turns, {PARALLEL} at once: bare {BURST / bare_seconds:.2f}/s, "
+            f"ours {BURST / own_seconds:.2f}/s: {bare_seconds / own_seconds:.2f} (>= 0.9)",
+            flush=True,
         )
         return made
 
@@ -150,14 +158,14 @@ class ApiBench:
         await work
         return time.monotonic() - started
 
-    async def _burst(self, works: Sequence[Callable[[], Awaitable[object]]]) -> float:
+    async def _burst(self, works: Sequence[Callable[[], Awaitable[object]]]) -> None:
         slots = asyncio.Semaphore(PARALLEL)
 
         async def one(work: Callable[[], Awaitable[object]]) -> None:
             async with slots:
                 await work()
 
-        return len(works) / await self._timed(asyncio.gather(*(one(work) for work in works)))
+        await asyncio.gather(*(one(work) for work in works))
 
     async def _bare_helm(self, values: str) -> None:
         argv = [self._helm, "install", str(uuid.uuid4()), self._chart, *HELM_FLAGS]
@@ -313,8 +321,11 @@ class ApiBench:
 
     async def _quiet(self) -> None:
         """Return when the controllers have worked off their queues: the figures that follow are of the manager."""
-        still_since = time.monotonic()
+        began = still_since = time.monotonic()
         while time.monotonic() - still_since < QUIET_SECONDS:
+            if time.monotonic() - began > PATIENCE_SECONDS:
+                print("the controllers are still busy: what follows is measured beside their work", flush=True)
+                return
             before = self._controllers_seconds()
             await asyncio.sleep(1.0)
             if self._controllers_seconds() - before > QUIET_SHARE:

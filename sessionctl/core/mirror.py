@@ -51,21 +51,23 @@ class Mirror:
         self._volume_watch = Follower("volumes", cluster.watch_volumes, self._apply_volumes, self._note_health, clock)
         self._pod_watch = Follower("pods", cluster.watch_pods, self._apply_pods, self._note_health, clock)
         self._trouble_watch = Follower("events", cluster.watch_troubles, self._apply_troubles, self._note_health, clock)
-        self._watches = (self._workspace_watch, self._volume_watch, self._pod_watch, self._trouble_watch)
+        # Events only tell more of a pod that does not start. There may be tens of thousands of them, read for a minute
+        # by an API server that is busy, and nobody may have to wait for that.
+        self._watches = (self._workspace_watch, self._volume_watch, self._pod_watch)
 
     async def run(self) -> None:
         """Follow the cluster until cancelled."""
         async with asyncio.TaskGroup() as group:
-            for watch in self._watches:
+            for watch in (*self._watches, self._trouble_watch):
                 group.create_task(watch.run())
 
     @property
     def is_synced(self) -> bool:
-        """Whether everything has been listed once."""
+        """Whether everything that decides something has been listed once."""
         return all(watch.listed.is_set() for watch in self._watches)
 
     async def wait_synced(self) -> None:
-        """Return when everything has been listed once."""
+        """Return when everything that decides something has been listed once."""
         for watch in self._watches:
             await watch.listed.wait()
 
@@ -127,7 +129,6 @@ class Mirror:
 
     async def find_trouble(self, kind: str, name: str) -> str | None:
         """See ``ports.ClusterView``."""
-        self._trouble_watch.require()
         found = self._troubles.find(kind, name)
         return found.text if found else None
 

@@ -64,9 +64,9 @@ async def test_a_storm(arena: LocalCluster, api_key: str, sessions: Sequence[str
         following.cancel()
 
     _print(notes, storm)
-    print(f"  sleeps that raced with a wake: {races(truth, notes, IDLE_SECONDS)}")
+    print(f"  sleeps that raced with a wake: {races(truth, notes, IDLE_SECONDS, storm.outages)}")
     assert not notes.wrong
-    too_early = slept_too_early(truth, notes, IDLE_SECONDS)
+    too_early = slept_too_early(truth, notes, IDLE_SECONDS, storm.outages)
     assert not too_early, "\n".join([*too_early, *_tell(truth, notes, storm, {line.split()[0] for line in too_early})])
     assert not lies(truth, notes)
     # What proves nothing if it did not happen.

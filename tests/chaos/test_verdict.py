@@ -62,6 +62,25 @@ def test_a_sleep_seen_late_may_have_been_early() -> None:
     assert not slept_too_early(truth, _promised(1, 10), IDLE)
 
 
+def test_one_that_was_just_woken_and_falls_once_more_is_a_race() -> None:
+    notes = _promised(6.9, 12.8, took=0.05)
+
+    undone = _truth((0, 1), (13, 0), (14, 1), (16, 0), (17, 1))
+    assert not slept_too_early(undone, notes, IDLE)
+    assert len(races(undone, notes, IDLE)) == 1
+    # Awake all the time, so nothing was due.
+    assert slept_too_early(_truth((0, 1), (16, 0), (17, 1)), notes, IDLE)
+
+
+def test_a_race_is_undone_once_redis_and_the_cluster_are_there() -> None:
+    truth, notes = _truth((0, 0), (1, 1), (16, 0), (25, 1)), _promised(1, 12)
+
+    assert slept_too_early(truth, notes, IDLE)
+    assert slept_too_early(truth, notes, IDLE, [("keda", 15, 24)])
+    assert not slept_too_early(truth, notes, IDLE, [("redis", 15, 24)])
+    assert slept_too_early(truth, notes, IDLE, [("redis", 13, 15)])
+
+
 def test_a_sleep_was_when_it_was_written_however_late_it_was_seen() -> None:
     truth = _truth((0, 0), (1, 1))
     truth.of(UUID).note(19, 0, written=8)

@@ -51,6 +51,11 @@ class Track:
         last = bisect_right(self.times, end)
         return set(self.replicas[first:last])
 
+    def before(self, start: float, fall: float) -> set[int]:
+        """Return the values it had from a moment on until just before a fall."""
+        first = max(bisect_right(self.times, start) - 1, 0)
+        return set(self.replicas[first : self.times.index(fall)])
+
     def falls(self) -> list[tuple[float, float]]:
         """Return when it was put to sleep, each time at the earliest and at the latest."""
         changes = zip(self.earliest[1:], self.times[1:], self.replicas[1:], strict=True)

@@ -8,15 +8,21 @@ from tests.chaos.people import STATUS_LAG_SECONDS
 from tests.chaos.truth import DELAY_SECONDS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tests.chaos.people import Notes, Wake
     from tests.chaos.truth import Truth
 
 
 RACE_SECONDS: Final = 5.0
 """After a sleep that raced with a wake, the watch guard has the session awake again within this time."""
+GUARDS_NEED: Final = frozenset({"redis", "kube-apiserver"})
+"""While one of these is away it can neither know nor do anything."""
+
+Outage = tuple[str, float, float]
 
 
-def slept_too_early(truth: Truth, notes: Notes, idle: float) -> list[str]:
+def slept_too_early(truth: Truth, notes: Notes, idle: float, outages: Sequence[Outage] = ()) -> list[str]:
     """Name every sleep that came before the idle timeout after an accepted wake.
 
     What this finds is certain: the wake was answered before the sleep can have begun. One that was only sent by then
@@ -25,11 +31,11 @@ def slept_too_early(truth: Truth, notes: Notes, idle: float) -> list[str]:
     return [
         _tell(uuid, fell, wake)
         for uuid, fell, wake in _early(truth, notes, idle)
-        if not _raced(truth, notes, idle, uuid, fell)
+        if not _raced(truth, notes, idle, outages, uuid, fell)
     ]
 
 
-def races(truth: Truth, notes: Notes, idle: float) -> list[str]:
+def races(truth: Truth, notes: Notes, idle: float, outages: Sequence[Outage] = ()) -> list[str]:
     """Name the sleeps that were due, and came just after the wake that ended the idleness.
 
     KEDA had read an empty list by then; the watch guard undoes what it does (the second race of DESIGN 5).
@@ -37,7 +43,7 @@ def races(truth: Truth, notes: Notes, idle: float) -> list[str]:
     return [
         _tell(uuid, fell, wake)
         for uuid, fell, wake in _early(truth, notes, idle)
-        if _raced(truth, notes, idle, uuid, fell)
+        if _raced(truth, notes, idle, outages, uuid, fell)
     ]
 
 
@@ -52,11 +58,22 @@ def _early(truth: Truth, notes: Notes, idle: float) -> list[tuple[str, float, Wa
     return found
 
 
-def _raced(truth: Truth, notes: Notes, idle: float, uuid: str, fell: float) -> bool:
+def _raced(truth: Truth, notes: Notes, idle: float, outages: Sequence[Outage], uuid: str, fell: float) -> bool:
     working = [wake for wake in notes.promised[uuid] if fell - idle < wake.sent <= fell]
     before = [wake for wake in notes.promised[uuid] if wake.sent < working[0].sent]
     was_due = bool(before) and working[0].sent - before[-1].answered >= idle
-    return was_due and 1 in truth.may_have_been(uuid, fell, fell + RACE_SECONDS)
+    # Or it slept when the wake came, was woken by it, and fell once more.
+    was_due = was_due or 0 in truth.of(uuid).before(working[0].sent, fell)
+    return was_due and 1 in truth.may_have_been(uuid, fell, _undone_by(fell, outages))
+
+
+def _undone_by(fell: float, outages: Sequence[Outage]) -> float:
+    """Return when the guard has undone a sleep at the latest."""
+    end = fell + RACE_SECONDS
+    for name, began, ended in sorted(outages, key=lambda outage: outage[1]):
+        if name in GUARDS_NEED and began <= end and ended >= fell:
+            end = max(end, ended + RACE_SECONDS)
+    return end
 
 
 def _tell(uuid: str, fell: float, wake: Wake) -> str:
