@@ -55,7 +55,12 @@ class Watches:
         yield WatchEvent(listed=())
         await asyncio.Event().wait()
 
-    watch_volumes = watch_troubles = watch_nothing
+    async def watch_troubles(self) -> AsyncGenerator[WatchEvent[Trouble], None]:
+        # As where there are so many that they are still being read.
+        await asyncio.Event().wait()
+        yield WatchEvent()
+
+    watch_volumes = watch_nothing
 
 
 class Health(NoMetrics):
@@ -91,6 +96,15 @@ class Running:
             return self.mirror.is_synced and {*await self.mirror.list_workspaces()} == {*workspaces}
 
         await until(so, "the mirror shows these sessions")
+
+
+async def test_nobody_waits_for_events() -> None:
+    one = make_workspace()
+    async with Running(WatchEvent(listed=(one,))) as running:
+        await running.shows(one)
+        assert running.mirror.stale_for() is None
+        assert await running.mirror.find_trouble("Pod", "some") is None
+    assert running.health.said == [True]
 
 
 async def test_an_interruption_empties_nothing_and_is_told_once() -> None:
