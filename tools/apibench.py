@@ -7,6 +7,7 @@ is the way to them. Whoever reads the figures should look at the ratios: absolut
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import functools
 import json
@@ -36,7 +37,7 @@ BURST: Final = int(os.environ.get("SESSIONCTL_BENCH_BURST", "300"))
 BURST_TURNS: Final = 4
 """In turns, because every session that is there makes the next one slower."""
 PARALLEL: Final = 8
-AT_ONCE: Final = (1, 10, 100, 300)
+AT_ONCE: Final = tuple(int(count) for count in os.environ.get("SESSIONCTL_BENCH_AT_ONCE", "1,10,100,300").split(","))
 WAKE_ROUNDS: Final = 3
 SLEEPERS: Final = int(os.environ.get("SESSIONCTL_BENCH_SLEEPERS", "5000"))
 STATUS_CALLS: Final = 2000
@@ -80,18 +81,25 @@ class Watcher:
     down_at: dict[str, float]
 
     async def run(self, started: asyncio.Event) -> None:
-        """Follow until cancelled."""
-        listing = (await self.http.get(DEPLOYMENTS)).json()
-        query = {"watch": "true", "resourceVersion": listing["metadata"]["resourceVersion"]}
-        async with self.http.stream("GET", DEPLOYMENTS, params=query, timeout=None) as answer:
-            started.set()
-            async for text in answer.aiter_lines():
-                item = json.loads(text)["object"]
-                name = item["metadata"]["name"]
-                if item["spec"].get("replicas") and item.get("status", {}).get("readyReplicas"):
-                    self.ready_at.setdefault(name, time.monotonic())
-                elif not item["spec"].get("replicas"):
-                    self.down_at.setdefault(name, time.monotonic())
+        """Follow until cancelled; the API server drops a watch whose reader is too slow."""
+        while True:
+            with contextlib.suppress(httpx.HTTPError, KeyError):
+                listing = (await self.http.get(DEPLOYMENTS)).json()
+                query = {"watch": "true", "resourceVersion": listing["metadata"]["resourceVersion"]}
+                async with self.http.stream("GET", DEPLOYMENTS, params=query, timeout=None) as answer:
+                    for item in listing["items"] if started.is_set() else ():
+                        self._see(item)
+                    started.set()
+                    async for text in answer.aiter_lines():
+                        self._see(json.loads(text)["object"])
+            await asyncio.sleep(0.1)
+
+    def _see(self, item: Json) -> None:
+        name = item["metadata"]["name"]
+        if item["spec"].get("replicas") and item.get("status", {}).get("readyReplicas"):
+            self.ready_at.setdefault(name, time.monotonic())
+        elif not item["spec"].get("replicas"):
+            self.down_at.setdefault(name, time.monotonic())
 
     async def wait(self, seen: dict[str, float], names: Sequence[str]) -> None:
         """Return when all of them were seen."""
