@@ -48,6 +48,8 @@ def build(settings: ApiSettings, metrics: Metrics) -> SessionApi:
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
         redirect_slashes=False,
+        # Our measurements are Prometheus's; looking at each request whether others are wanted takes time.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     for part in (sessions, demand, chat, reading, events, access, health):
         app.router.routes.extend(part.router.routes)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from typing import TYPE_CHECKING, Final, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+if TYPE_CHECKING:
+    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 HEAD_SECONDS: Final = 10.0
 """How long the head of a request may take, from the connection's or its own first byte."""
@@ -14,7 +17,7 @@ HEAD_BYTES: Final = 64 * 1024
 
 
 class TimedProtocol(HttpToolsProtocol):
-    """HTTP/1.1, parsed in C because everybody waits for it, with limits on the head of a request; bodies have others."""
+    """HTTP/1.1, parsed in C as everybody waits for it, with limits on the head of a request; bodies have others."""
 
     head_seconds = HEAD_SECONDS
     _timer: asyncio.TimerHandle | None = None
@@ -49,7 +52,8 @@ class TimedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def _judge(self) -> None:
-        waits = self.cycle is None or self.cycle.response_complete
+        cycle = cast("RequestResponseCycle | None", self.cycle)
+        waits = cycle is None or cycle.response_complete
         if waits and self._timer is None:
             self._timer = self.loop.call_later(self.head_seconds, self.transport.close)
         elif not waits:

@@ -13,6 +13,7 @@ from sessionctl.errors import (
     NotFoundError,
     QueueFullError,
     StoreError,
+    UnavailableError,
 )
 from sessionctl.models import EnqueueOutcome, EventKind, MessageOutcome, ReleaseOutcome
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from sessionctl.core.journal import Journal
     from sessionctl.core.quotas import Quotas
     from sessionctl.models import Enqueued, SessionId, Woken, Workspace
-    from sessionctl.ports import Clock, Cluster, Store
+    from sessionctl.ports import Clock, Cluster, ClusterView, Store
 
 SLEEP_ATTEMPTS: Final = 5
 """The status of a Deployment that is just starting moves its resource version several times."""
@@ -60,9 +61,12 @@ class DemandService:
         quotas: Quotas | None = None,
         *,
         hold: timedelta,
+        view: ClusterView | None = None,
         tell: Callable[[SessionId], None] = _nobody,
     ) -> None:
+        """Make it; ``view`` is what a session that is awake is seen in, the cluster itself where there is none."""
         self._cluster = cluster
+        self._view = view or cluster
         self._store = store
         self._clock = clock
         self._journal = journal
@@ -213,12 +217,21 @@ class DemandService:
             await self.rebuild_record(session_id)
         return await script()
 
+    async def _is_seen_awake(self, session_id: SessionId) -> bool:
+        """Say whether the session is seen at replicas 1; the watch guard covers a view that is a moment behind."""
+        view = self._view if self._view.stale_for() is None else self._cluster
+        try:
+            seen = await view.find_workspace(session_id)
+        except UnavailableError:
+            # It has not been filled yet.
+            seen = await self._cluster.find_workspace(session_id)
+        return seen is not None and bool(seen.replicas)
+
     async def _patch(self, session_id: SessionId, woken: Woken) -> tuple[bool, str | None]:
         """Return whether the Deployment was patched, and a sentence when it should have been."""
         try:
             if not woken.fresh:
-                seen = await self._cluster.find_workspace(session_id)
-                if seen is not None and seen.replicas:
+                if await self._is_seen_awake(session_id):
                     return False, None
                 # Whoever put it to sleep since the script ran may have taken the demand along.
                 woken = await self._store.wake(session_id)

@@ -127,9 +127,15 @@ class Factory:
         """Wake and sleep."""
         from sessionctl.core.demand import DemandService
 
-        hold = self.settings.scaling.hold
         return DemandService(
-            self.cluster, self.store, self.clock, self.journal, self.quotas, hold=hold, tell=self.doorbell.ring
+            self.cluster,
+            self.store,
+            self.clock,
+            self.journal,
+            self.quotas,
+            hold=self.settings.scaling.hold,
+            view=self.mirror if self.managing else self.cluster,
+            tell=self.doorbell.ring,
         )
 
     @cached_property
