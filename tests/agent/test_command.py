@@ -95,7 +95,7 @@ def test_it_runs_in_the_workspace_with_the_environment_but_ours(agents: Agents) 
 
 
 def test_it_inherits_nothing_but_its_pipes(agents: Agents) -> None:
-    # Not in Python, which ignores some signals by itself; in no child of the shell, which blocks all while it starts one.
+    # Not in Python, which ignores some signals by itself, and in no child of the shell: it blocks all to start one.
     script = "for each in /proc/$$/fd/*; do readlink $each; done; exec grep -E '^Sig(Blk|Ign)' /proc/self/status"
     agent = agents.command("sh", "-c", script).ready()
     *files, blocked, ignored = reply_of(agent.say("x")).splitlines()
