@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
@@ -71,7 +71,7 @@ class RealStage:
     def __init__(self, folder: Path) -> None:
         self._processes = Processes(folder)
         self._take(self._processes.staged("gated-command"))
-        self.agents: Agents = HttpAgents(self._dial, lambda _: TOKEN, PATIENT)
+        self.agents: Agents = HttpAgents(self._dial, lambda _: [TOKEN], PATIENT)
 
     async def _dial(self, _: SessionId) -> ByteStream:
         return await TcpStream.connect(HOST, self._port)
@@ -229,7 +229,9 @@ class Tenant(TcpServer):
         self.requests.append((await reader.readuntil(b"\r\n\r\n")).decode())
         await self.does(reader, writer)
 
-    def agents(self, silence: timedelta = PATIENT, pause: float = 0.0) -> HttpAgents:
+    def agents(
+        self, silence: timedelta = PATIENT, pause: float = 0.0, tokens: Sequence[str] = (f"token-of-{SESSION}",)
+    ) -> HttpAgents:
         async def dial(_: SessionId) -> ByteStream:
             return await TcpStream.connect(HOST, self.port)
 
@@ -237,7 +239,7 @@ class Tenant(TcpServer):
             self.charged += size
             return pause
 
-        return HttpAgents(dial, lambda session_id: f"token-of-{session_id}", silence, charge)
+        return HttpAgents(dial, lambda _: tokens, silence, charge)
 
 
 def says(data: bytes, *, then: float = 0.0) -> Behaviour:
@@ -286,7 +288,6 @@ async def tenant() -> AsyncIterator[Tenant]:
 
 
 REFUSED: dict[str, bytes | Behaviour] = {
-    "unauthorized": plain("{}", "401 Unauthorized"),
     "another body": plain("{}", "409 Conflict"),
     "a bug": plain("{}", "500 Internal Server Error"),
     "redirect": plain("", "307 Temporary Redirect\r\nLocation: /elsewhere"),
@@ -330,6 +331,7 @@ async def test_what_breaks_the_protocol_would_not_help_again(tenant: Tenant, doe
 
 
 CUT: dict[str, bytes | Behaviour] = {
+    "a token of another key": plain("{}", "401 Unauthorized"),
     "busy": plain("{}", "503 Service Unavailable"),
     "a proxy's word": plain("{}", "502 Bad Gateway"),
     "nothing": b"",
@@ -349,6 +351,28 @@ async def test_what_is_cut_off_may_be_asked_for_again(tenant: Tenant, does: byte
     tenant.does = says(does) if isinstance(does, bytes) else does
     with pytest.raises(UnavailableError):
         await answer(tenant.agents(SHORT), asks())
+
+
+async def test_a_pod_that_was_started_with_the_key_before_is_asked_with_it(tenant: Tenant) -> None:
+    def knows(token: str, body: str) -> Behaviour:
+        async def do(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            known = f"bearer {token}\r" in tenant.requests[-1].lower()
+            writer.write(plain(body) if known else plain("{}", "401 Unauthorized"))
+
+        return do
+
+    agents = tenant.agents(tokens=["new", "before"])
+    for number, token in enumerate(["new", "before"], 1):
+        tenant.requests.clear()
+        tenant.does = knows(token, last(1))
+        assert await answer(agents, asks()) == [ReplyEnd(1, 1, MessageOutcome.DONE)]
+        assert await agents.cancel(SESSION, "m1")
+        tenant.does = knows(token, json.dumps({"messages": [], "more": False}))
+        assert (await agents.read_conversation(SESSION, None, 5)).entries == ()
+        assert len(tenant.requests) == 3 * number
+    tenant.does = knows("neither", "{}")
+    with pytest.raises(UnavailableError, match="refuses our token.*another platform key"):
+        await answer(agents, asks())
 
 
 async def test_nobody_there(tenant: Tenant) -> None:

@@ -13,14 +13,15 @@ import pytest_asyncio
 
 from sessionctl.adapters.store import keys
 from sessionctl.adapters.store.redis_store import RedisStore
-from sessionctl.core import pods, sending
+from sessionctl.core import dispatcher, pods, sending
 from sessionctl.core.delivery import Result
 from sessionctl.core.dispatcher import Doorbell
 from sessionctl.errors import ClusterError, StoreError
-from sessionctl.models import AgentMessage, Cancellation, EventKind, MessageOutcome, SessionId
+from sessionctl.models import AgentMessage, Cancellation, EnqueueOutcome, EventKind, MessageOutcome, SessionId
 from tests.support.between import Hooks
 from tests.support.dispatching import HURRIED, SETTINGS, Mortal, Room
 from tests.support.redis import RedisServer
+from tests.support.sessions import make_workspace
 from tests.support.table import Table
 from tests.support.waiting import throughout, until
 
@@ -428,6 +429,25 @@ class TestAgents:
         room.dispatcher(settings=replace(SETTINGS, retry_limit=timedelta(hours=1)))
         assert await room.all_end(session_id, "m2") == [("m1", INTERRUPTED), ("m2", DONE)]
 
+    async def test_cuts_after_a_calm_time_count_anew(self, room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+        lives = 6
+
+        async def reply(text: str) -> AsyncGenerator[str, None]:
+            nonlocal lives
+            lives -= 1
+            if lives:
+                asyncio.get_running_loop().call_soon(lambda: asyncio.ensure_future(room.fake.kill(session_id)))
+                await asyncio.Event().wait()
+            yield text
+
+        room.fake.reply = reply
+        session_id = await room.session()
+        await room.chat(session_id, "hello")
+        monkeypatch.setattr(sending, "MOST_CUTS", 3)
+        monkeypatch.setattr(sending, "CALM_SECONDS", -1.0)
+        room.dispatcher(settings=replace(SETTINGS, retry_limit=timedelta(hours=1)))
+        assert await room.all_end(session_id, "m1") == [("m1", DONE)]
+
     async def test_a_reply_that_is_too_long_is_kept_as_far_as_it_may_go(self, room: Room) -> None:
         async def reply(text: str) -> AsyncGenerator[str, None]:
             for _ in range(100):
@@ -440,6 +460,38 @@ class TestAgents:
         assert await room.all_end(session_id, "m1") == [("m1", DONE)]
         assert await room.reply(session_id) == "äöüäöüäöüä"
         assert "longer than 21 bytes" in await room.reason(session_id)
+
+    async def test_whoever_goes_on_with_a_reply_counts_on(self, room: Room, gates: Gates) -> None:
+        settings = replace(HURRIED, max_reply_bytes=8)
+        session_id = await room.session()
+        await room.chat(session_id, "äöü bbbbbb")
+        first = room.dispatcher(settings=settings, scans=False)
+        first.notify(session_id)
+        await gates.running("äöü bbbbbb")
+        await room.says(session_id, "äöü")
+        await first.close()
+        gates.open("äöü bbbbbb")
+        room.dispatcher(settings=settings, scans=False).notify(session_id)
+        assert await room.all_end(session_id, "m1") == [("m1", DONE)]
+        assert await room.reply(session_id) == "äöübb"
+        assert "longer than 8 bytes" in await room.reason(session_id)
+
+    async def test_whoever_goes_on_after_the_last_byte_that_is_kept_keeps_no_more(
+        self, room: Room, gates: Gates
+    ) -> None:
+        settings = replace(HURRIED, max_reply_bytes=5)
+        session_id = await room.session()
+        await room.chat(session_id, "äöü b")
+        first = room.dispatcher(settings=settings, scans=False)
+        first.notify(session_id)
+        await gates.running("äöü b")
+        await room.says(session_id, "äö")
+        await first.close()
+        gates.open("äöü b")
+        room.dispatcher(settings=settings, scans=False).notify(session_id)
+        assert await room.all_end(session_id, "m1") == [("m1", DONE)]
+        assert await room.reply(session_id) == "äö"
+        assert "longer than 5 bytes" in await room.reason(session_id)
 
     async def test_what_arrives_meanwhile_is_one_piece_and_the_first_word_is_not_delayed(self, room: Room) -> None:
         async def reply(text: str) -> AsyncGenerator[str, None]:
@@ -596,6 +648,47 @@ async def test_a_cancellation_that_is_swallowed_ends_it_all_the_same(room: Room,
     delivery.cancel()
     ended, _ = await asyncio.wait([delivery], timeout=5)
     assert ended
+
+
+async def test_a_chat_that_is_stored_is_not_called_lost_when_its_session_cannot_be_woken(room: Room) -> None:
+    """Redis is lost between the two steps: whoever is told of a failure would send it again."""
+    session_id = await room.session(replicas=0, ready=False)
+    hooks = Hooks()
+
+    async def away() -> None:
+        raise StoreError("away")
+
+    hooks.before("wake", away)
+    done, notice = await room.demand(hooks.around(room.store)).enqueue(session_id, "m1", "hello", 100)
+    assert done.outcome is EnqueueOutcome.ADDED
+    assert notice is not None
+    assert "stored" in notice
+    assert [each.message_id for each in await room.store.list_waiting(session_id)] == ["m1"]
+
+
+async def test_one_tenants_slow_agents_leave_room_for_others(
+    room: Room, gates: Gates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, "MOST_SESSIONS", 10)
+    slow = [await room.session() for _ in range(15)]
+    owner = replace(make_workspace().owner, tenant="another")
+    quick = await room.session(owner=owner)
+    for session_id in slow:
+        await room.chat(session_id, "one two")
+    working = room.dispatcher(settings=HURRIED, scans=False)
+    await working.scan()
+    await until(lambda: room.fake.begun["m1"] == 8, "as many run as have room")
+    await room.chat(quick, "hello")
+    await working.scan()
+    assert await room.all_end(quick, "m1") == [("m1", DONE)]
+    assert room.fake.begun["m1"] == 9
+    gates.open("one two")
+
+    async def all_end() -> bool:
+        await working.scan()
+        return room.metrics.messages == {DONE: 16}
+
+    await until(all_end, "the others find room later")
 
 
 async def test_sessions_that_wait_delay_no_other(room: Room) -> None:

@@ -193,7 +193,7 @@ class Room:
     def dispatcher(self, store: Any = None, settings: ChatSettings = SETTINGS, *, scans: bool = True) -> Dispatcher:
         """Start one, as a process of its own would have."""
         store = store or self.store
-        made = Dispatcher(self._means(store, settings), self.demand(store), self.metrics)
+        made = Dispatcher(self._means(store, settings), self.demand(store), self.metrics, self.mirror.find_tenant)
         self._dispatchers.append(made)
         if scans:
             self._tasks.append(asyncio.create_task(self._scan(made, settings)))

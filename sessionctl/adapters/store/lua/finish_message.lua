@@ -1,7 +1,7 @@
--- KEYS record queue events marks tombstone; ARGV caps, prefix and lifetime of ended, token, id, outcome, reason. Answers
+-- KEYS record queue events marks tombstone; ARGV caps, prefix and lifetime of ended, waiting:bytes, token, id, outcome, reason. Answers
 -- 'ok', 'ended' or 'lost'.
 local record = KEYS[1]
-local token, id, outcome, reason = unpack(ARGV, 7)
+local token, id, outcome, reason = unpack(ARGV, 8)
 local held, state = holds(record, token, id)
 if not held then
   return 'lost'
