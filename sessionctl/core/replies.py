@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from sessionctl.core.moments import moment
 from sessionctl.models import ChatEntry, EventKind
 
 if TYPE_CHECKING:
@@ -94,4 +95,4 @@ class ReplyDraft:
 
 def moment_of(event: StoredEvent) -> datetime:
     """Return when an event happened."""
-    return datetime.fromtimestamp(event.milliseconds / 1000, UTC)
+    return moment(event.milliseconds)

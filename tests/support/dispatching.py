@@ -284,3 +284,27 @@ class Room:
             return session_id not in await self.store.list_pending()
 
         await until(free, "nothing is pending")
+
+
+class Gates:
+    """Replies that stop before each word but the first, until they are let go."""
+
+    def __init__(self) -> None:
+        self.reached: dict[str, asyncio.Event] = {}
+        self.opened: dict[str, asyncio.Event] = {}
+
+    def _of(self, kind: dict[str, asyncio.Event], text: str) -> asyncio.Event:
+        return kind.setdefault(text, asyncio.Event())
+
+    async def reply(self, text: str) -> AsyncGenerator[str, None]:
+        for number, word in enumerate(text.split()):
+            if number:
+                self._of(self.reached, text).set()
+                await self._of(self.opened, text).wait()
+            yield word
+
+    async def running(self, text: str) -> None:
+        await self._of(self.reached, text).wait()
+
+    def open(self, text: str) -> None:
+        self._of(self.opened, text).set()

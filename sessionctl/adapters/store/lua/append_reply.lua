@@ -3,13 +3,9 @@
 -- 'lost'.
 local stream = stream_of(KEYS[2], KEYS[3], KEYS[1], KEYS[4])
 local token, id, attempt, first, last, text, bytes = unpack(ARGV, 5)
-local held, state = holds(KEYS[1], token, id)
-if not held then
-  return 'lost'
-end
-local chat = decode_chat(state)
+local chat, refused = held_chat(KEYS[1], token, id)
 if not chat then
-  return 'ended'
+  return refused
 end
 local known, seq = chat.attempt or 0, chat.seq or 0
 local new = tonumber(attempt)
