@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 
 class AgentProbe:
-    """Asks ``GET /v1/activity`` over a new connection each time, with the tokens of that session (see ``HttpAgents``)."""
+    """Asks ``GET /v1/activity`` over a new connection each time; for the tokens see ``HttpAgents``."""
 
     def __init__(self, dial: Dial, tokens: Callable[[SessionId], Sequence[str]]) -> None:
         self._dial = dial

@@ -19,9 +19,8 @@ from sessionctl.ports import Agents
 from sessionctl.testing.agents import FakeAgents
 from tests.agent.process import TOKEN, AgentProcess
 from tests.agent.process import Agents as Processes
-from tests.contract.answers import PATIENT, SESSION, WORDS, answer, asks, end, words
+from tests.contract.answers import PATIENT, SESSION, answer, asks, end, words
 from tests.support.tcp_server import HOST
-from tests.support.waiting import until
 
 
 class Stage(Protocol):

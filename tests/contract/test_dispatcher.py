@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -12,12 +11,11 @@ import pytest
 import pytest_asyncio
 
 from sessionctl.adapters.store import keys
-from sessionctl.adapters.store.redis_store import RedisStore
-from sessionctl.core import dispatcher, pods, sending
+from sessionctl.core import dispatcher, pods
 from sessionctl.core.delivery import Result
 from sessionctl.core.dispatcher import Doorbell
 from sessionctl.errors import ClusterError, StoreError
-from sessionctl.models import AgentMessage, Cancellation, EnqueueOutcome, EventKind, MessageOutcome, SessionId
+from sessionctl.models import EnqueueOutcome, EventKind, MessageOutcome, SessionId
 from tests.support.between import Hooks
 from tests.support.dispatching import HURRIED, Gates, Mortal, Room
 from tests.support.redis import RedisServer
@@ -26,7 +24,6 @@ from tests.support.table import Table
 from tests.support.waiting import throughout, until
 
 DONE, FAILED = MessageOutcome.DONE, MessageOutcome.FAILED
-CANCELLED, INTERRUPTED = MessageOutcome.CANCELLED, MessageOutcome.INTERRUPTED
 
 
 async def test_messages_are_answered_in_order_and_leave_nothing_behind(room: Room, table: Table) -> None:

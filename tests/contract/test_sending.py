@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 
 from sessionctl.core import sending
-from sessionctl.models import AgentMessage, Cancellation, EventKind, MessageOutcome
+from sessionctl.models import AgentMessage, Cancellation, MessageOutcome
 from tests.support.between import Hooks
 from tests.support.dispatching import HURRIED, SETTINGS, Gates, Mortal, Room
 from tests.support.waiting import until

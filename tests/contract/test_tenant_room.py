@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -12,10 +13,12 @@ import pytest
 from sessionctl.adapters.store import keys
 from sessionctl.core.identity import new_session_id
 from sessionctl.models import Cancellation, EnqueueOutcome
-from tests.contract.chats import CANCELLED, DONE, MINUTE, POD, take
+from tests.contract.chats import CANCELLED, DONE, POD, take
 from tests.support.sessions import HOLD, make_workspace
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from sessionctl.adapters.store.redis_store import RedisStore
     from sessionctl.models import SessionId
     from tests.support.table import Table
@@ -81,26 +84,24 @@ async def test_it_is_counted_whatever_happens(store: RedisStore, table: Table, s
     sessions = {await session_of(store, tenant): tenant for tenant in ("a", "a", "b")}
     for number in range(60):
         session_id = chance.choice(list(sessions))
+        some = f"m{chance.randrange(number + 1)}"
+        act: Callable[[], Awaitable[object]]
         match chance.randrange(8):
             case 0:
-                acts = [lambda s=session_id: store.settle_waiting(s, CANCELLED, "")]
+                act = partial(store.settle_waiting, session_id, CANCELLED, "")
             case 1:
-                message_id = f"m{chance.randrange(number + 1)}"
-                acts = [lambda s=session_id, m=message_id: store.cancel_message(s, m)]
+                act = partial(store.cancel_message, session_id, some)
             case 2:
-                fence = await store.take_dispatch(session_id, "a", MINUTE)
-                assert fence is not None
-                acts = [lambda f=fence, n=number: store.finish_message(f, f"m{chance.randrange(n + 1)}", DONE, "")]
+                act = partial(store.finish_message, await take(store, session_id), some, DONE, "")
             case 3:
-                acts = [lambda s=session_id: store.wake(s)]
+                act = partial(store.wake, session_id)
             case 4 if number > 40:
                 tenant = sessions.pop(session_id)
-                await store.bury(session_id, tenant, "alice", timedelta(days=1))
+                act = partial(store.bury, session_id, tenant, "alice", timedelta(days=1))
                 sessions[await session_of(store, tenant)] = tenant
-                acts = []
             case _:
-                acts = [lambda s=session_id, n=number: chat(store, s, f"m{n}", 100_000)]
-        for act in acts * 2:
+                act = partial(chat, store, session_id, f"m{number}", 100_000)
+        for _ in range(2):
             await act()
         assert counted(table) == really(table, sessions)
 
