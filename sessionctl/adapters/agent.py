@@ -51,7 +51,6 @@ class AgentProbe:
             _log.debug("no answer of the agent: %s", _named(error), extra={"session": session_id})
             return None
 
-
     async def _get(self, session_id: SessionId) -> bytes:
         """Ask and return the body of a 200; raises whatever goes wrong."""
         status = 0

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from sessionctl.core.moments import moment
 from sessionctl.models import ChatEntry, EventKind
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from sessionctl.core.holdings import Share
     from sessionctl.models import MessageOutcome, StoredEvent
 

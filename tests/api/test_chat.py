@@ -303,9 +303,7 @@ async def test_a_place_is_taken_before_anything_is_stored(api: Api, mine: Sessio
     assert await api.services.store.list_waiting(mine) == before
 
 
-async def test_a_waited_reply_is_held_as_far_as_there_is_room(
-    api: Api, mine: SessionId, deliverer: Deliverer
-) -> None:
+async def test_a_waited_reply_is_held_as_far_as_there_is_room(api: Api, mine: SessionId, deliverer: Deliverer) -> None:
     api.services.holdings.of_one = 1000
     again, path = once(), f"/session/{mine}/chat"
     asking = asyncio.create_task(api.post(path, json={"message": "x"}, params={"wait": 60}, headers=again))

@@ -19,7 +19,7 @@ from sessionctl.ports import Agents
 from sessionctl.testing.agents import FakeAgents
 from tests.agent.process import TOKEN, AgentProcess
 from tests.agent.process import Agents as Processes
-from tests.contract.answers import PATIENT, SESSION, answer, asks, end, words
+from tests.contract.answers import PATIENT, SESSION, answer, asks, end
 from tests.support.tcp_server import HOST
 
 

@@ -116,8 +116,8 @@ async def test_two_dispatchers_share_sessions_without_a_word(room: Room) -> None
     for number in range(1, 6):
         for session_id in sessions:
             await room.chat(session_id, "hello", first=number)
-            for dispatcher in both:
-                dispatcher.notify(session_id)
+            for each in both:
+                each.notify(session_id)
     for session_id in sessions:
         assert await room.all_end(session_id, "m5") == [(f"m{number}", DONE) for number in range(1, 6)]
 

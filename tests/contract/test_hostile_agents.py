@@ -183,7 +183,7 @@ async def test_a_pod_that_was_started_with_the_key_before_is_asked_with_it(tenan
         assert (await agents.read_conversation(SESSION, None, 5)).entries == ()
         assert len(tenant.requests) == 3 * number
     tenant.does = knows("neither", "{}")
-    with pytest.raises(UnavailableError, match="refuses our token.*another platform key"):
+    with pytest.raises(UnavailableError, match=r"refuses our token.*another platform key"):
         await answer(agents, asks())
 
 

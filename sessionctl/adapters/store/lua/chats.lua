@@ -53,10 +53,9 @@ local function remove_element(queue, id)
   end
 end
 
--- Counts bytes of what waits, for its session and for its tenant: in one step with whatever it is about, so that no death
--- of a manager makes a difference.
-local function count_waiting(record, difference)
-  redis.call('HINCRBY', record, 'chat_bytes', difference)
+-- Counts bytes of what waits for its tenant: in one step with whatever it is about, so that no death of a manager makes a
+-- difference.
+local function count_for_tenant(record, difference)
   local tenant = redis.call('HGET', record, 'tenant') or ''
   local left = redis.pcall('HINCRBY', ARGV[7], tenant, difference)
   if type(left) == 'table' then
@@ -65,6 +64,11 @@ local function count_waiting(record, difference)
   elseif left <= 0 then
     redis.call('HDEL', ARGV[7], tenant)
   end
+end
+
+local function count_waiting(record, difference)
+  redis.call('HINCRBY', record, 'chat_bytes', difference)
+  count_for_tenant(record, difference)
 end
 
 -- Gives a chat its one outcome.
@@ -111,8 +115,12 @@ local function settle(stream, queue, pending, uuid, outcome, reason)
       table.insert(settled, id)
     end
   end
-  count_waiting(stream.record, 0 - tonumber(redis.call('HGET', stream.record, 'chat_bytes') or '0'))
+  local left = tonumber(redis.call('HGET', stream.record, 'chat_bytes') or '0')
+  -- This needs no memory: see above.
   redis.call('HDEL', stream.record, 'chats', 'chat_bytes')
   redis.call('SREM', pending, uuid)
+  if left ~= 0 then
+    count_for_tenant(stream.record, 0 - left)
+  end
   return settled
 end
