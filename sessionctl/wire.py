@@ -107,12 +107,12 @@ class Event(_Shape):
     """One more than ``seq`` of the piece before it (1 in each attempt's first); otherwise pieces are missing."""
     seq: int | None = None
     """The last line in the piece; of the end: in the last piece, which whoever has not seen it lacks."""
-    partial: bool = False
+    partial: bool | None = None
     """Of the end: nothing that came before it is kept, and whoever has not seen it lacks a part of the reply."""
 
     def lacks(self, attempt: int, seq: int) -> bool:
         """Whether an end tells of more than has come, if this was the last line of the last attempt that has."""
-        return self.partial or (self.seq is not None and (self.attempt, self.seq) != (attempt, seq))
+        return bool(self.partial) or (self.seq is not None and (self.attempt, self.seq) != (attempt, seq))
 
 
 class ChatMessage(_Shape):

@@ -136,7 +136,7 @@ class DemandService:
             msg = f"as many messages as may wait for session {session_id} wait already"
             raise QueueFullError(msg, retry_after=FULL_RETRY_SECONDS)
         if done.outcome is EnqueueOutcome.TENANT_FULL:
-            msg = f"all sessions of its tenant have messages of {self._tenant_bytes} bytes that wait, and no room for more"
+            msg = f"messages of {self._tenant_bytes} bytes wait for all sessions of its tenant, as many as may"
             raise QueueFullError(msg, retry_after=FULL_RETRY_SECONDS)
         if done.ended is not None:
             # A repetition of long ago wakes nobody.

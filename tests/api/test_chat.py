@@ -211,7 +211,7 @@ async def test_a_stream_has_the_events_of_its_message_and_then_ends(
         ("two", 5, 7),
     ]
     assert (ended["event"], ended["outcome"]) == ("message-ended", "done")
-    assert (ended["attempt"], ended["seq"], ended["partial"]) == (1, 7, False)
+    assert (ended["attempt"], ended["seq"], ended["partial"]) == (1, 7, None)
     assert other not in heard.text
 
 
