@@ -156,6 +156,8 @@ class QuotaSettings(Section):
 
     sessions_per_user: Annotated[int, count] = 20
     awake_per_tenant: Annotated[int, count] = 0
+    waiting_bytes_per_tenant: Annotated[int, count] = 64 << 20
+    """Of messages that wait for all its sessions together: Redis holds them."""
 
 
 @dataclass(frozen=True, kw_only=True)

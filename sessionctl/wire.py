@@ -76,7 +76,8 @@ class ChatReply(_Shape):
     reply: str
     reason: str | None = None
     partial: bool = False
-    """The beginning of the reply is not kept in Redis any more; an awake workspace has it in its conversation."""
+    """A part of the reply is missing: it is not kept in Redis any more, or longer than what is held for whoever waits;
+    an awake workspace has it in its conversation."""
 
 
 class CancelledChat(_Shape):
@@ -101,10 +102,17 @@ class Event(_Shape):
     text: str | None = None
     """The message that was queued, or a piece of its reply."""
     attempt: int | None = None
-    """Of a piece of a reply; those of a later attempt replace those of earlier ones."""
+    """Of a piece of a reply; those of a later attempt replace those of earlier ones. Of the end: of the last piece."""
     first_seq: int | None = None
     """One more than ``seq`` of the piece before it (1 in each attempt's first); otherwise pieces are missing."""
     seq: int | None = None
+    """The last line in the piece; of the end: in the last piece, which whoever has not seen it lacks."""
+    partial: bool | None = None
+    """Of the end: nothing that came before it is kept, and whoever has not seen it lacks a part of the reply."""
+
+    def lacks(self, attempt: int, seq: int) -> bool:
+        """Whether an end tells of more than has come, if this was the last line of the last attempt that has."""
+        return bool(self.partial) or (self.seq is not None and (self.attempt, self.seq) != (attempt, seq))
 
 
 class ChatMessage(_Shape):

@@ -19,7 +19,7 @@ from sessionctl.models import Activity
 from sessionctl.wire import AgentActivity
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from sessionctl.adapters.agent_http import Dial
     from sessionctl.models import SessionId, Workspace
@@ -34,34 +34,41 @@ _log = logging.getLogger(__name__)
 
 
 class AgentProbe:
-    """Asks ``GET /v1/activity`` over a new connection each time, with the token of that session."""
+    """Asks ``GET /v1/activity`` over a new connection each time; for the tokens see ``HttpAgents``."""
 
-    def __init__(self, dial: Dial, token: Callable[[SessionId], str]) -> None:
+    def __init__(self, dial: Dial, tokens: Callable[[SessionId], Sequence[str]]) -> None:
         self._dial = dial
-        self._token = token
+        self._tokens = tokens
 
     async def ask(self, workspace: Workspace) -> Activity | None:
         """See ``ports.ActivityProbe``."""
         session_id = workspace.session_id
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                stream = await self._dial(session_id)
-                try:
-                    answer = await _get(Exchange(stream), self._token(session_id))
-                finally:
-                    stream.close()
-            return _activity(answer)
+                return _activity(await self._get(session_id))
         except Exception as error:  # noqa: BLE001 - nothing a tenant's code does may stop the sweeper
             # A tenant's text would be a tenant's line in the log: only its kind is named for what is not our own error.
             _log.debug("no answer of the agent: %s", _named(error), extra={"session": session_id})
             return None
 
-
-async def _get(exchange: Exchange, token: str) -> bytes:
-    """Ask and return the body of a 200; raises whatever goes wrong."""
-    status = await exchange.ask("GET", PATH, token)
-    if status != HTTPStatus.OK:
+    async def _get(self, session_id: SessionId) -> bytes:
+        """Ask and return the body of a 200; raises whatever goes wrong."""
+        status = 0
+        for token in self._tokens(session_id):
+            stream = await self._dial(session_id)
+            try:
+                exchange = Exchange(stream)
+                status = await exchange.ask("GET", PATH, token)
+                if status == HTTPStatus.OK:
+                    return await _body(exchange)
+            finally:
+                stream.close()
+            if status != HTTPStatus.UNAUTHORIZED:
+                break
         raise AgentError(f"status {status}")
+
+
+async def _body(exchange: Exchange) -> bytes:
     body = b""
     while data := await exchange.read():
         body += data

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import deque
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, urlencode
@@ -23,7 +23,7 @@ from sessionctl.models import ChatEntry, ChatPage, ReplyEnd
 from sessionctl.wire import AgentConversation
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
     from datetime import timedelta
 
     from sessionctl.adapters.agent_http import Dial
@@ -57,18 +57,20 @@ def unlimited(_session_id: SessionId, _size: int) -> float:
 class HttpAgents:
     """Speaks with the agents of all sessions.
 
-    ``charge`` notes so many bytes that a session's agent has sent, and answers how many seconds to wait with the next.
+    ``tokens`` are the one that an agent should know and, while the platform key is changed, the one that a pod knows
+    that has been running for longer. ``charge`` notes so many bytes that a session's agent has sent, and answers how
+    many seconds to wait with the next.
     """
 
     def __init__(
         self,
         dial: Dial,
-        token: Callable[[SessionId], str],
+        tokens: Callable[[SessionId], Sequence[str]],
         silence_limit: timedelta,
         charge: Callable[[SessionId, int], float] = unlimited,
     ) -> None:
         self._dial = dial
-        self._token = token
+        self._tokens = tokens
         self._silence = silence_limit.total_seconds()
         self._charge = charge
 
@@ -79,17 +81,16 @@ class HttpAgents:
         query = {"from_seq": resume.seq + 1, "attempt": max(1, resume.attempt)}
         target = f"{MESSAGES}?{urlencode(query)}{'&begun=true' if message.begun else ''}"
         body = {"id": message.message_id, "message": message.message, "user_id": message.user_id}
-        async with self._connected(message.session_id) as exchange:
-            encoded = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
-            status = await self._ask(exchange, message.session_id, "POST", target, encoded)
+        encoded = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
+        async with self._asked(message.session_id, "POST", target, encoded) as (exchange, status):
             if status != HTTPStatus.OK:
                 raise _refusal(status)
             yield _Answer(exchange, message, self._silence, self._charge)
 
     async def cancel(self, session_id: SessionId, message_id: str) -> bool:
         """See ``ports.Agents``."""
-        async with self._connected(session_id) as exchange:
-            status = await self._ask(exchange, session_id, "DELETE", f"{MESSAGES}/{quote(message_id, safe='')}")
+        async with self._asked(session_id, "DELETE", f"{MESSAGES}/{quote(message_id, safe='')}") as (_, status):
+            pass
         if status == HTTPStatus.NOT_FOUND:
             return False
         if not HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
@@ -100,8 +101,10 @@ class HttpAgents:
         """See ``ports.Agents``."""
         query = {"limit": str(limit)} | ({"before": before} if before is not None else {})
         try:
-            async with asyncio.timeout(PAGE_SECONDS), self._connected(session_id) as exchange:
-                status = await self._ask(exchange, session_id, "GET", f"{CONVERSATION}?{urlencode(query)}")
+            async with (
+                asyncio.timeout(PAGE_SECONDS),
+                self._asked(session_id, "GET", f"{CONVERSATION}?{urlencode(query)}") as (exchange, status),
+            ):
                 if status != HTTPStatus.OK:
                     raise _refusal(status)
                 return _page(await self._body(exchange, session_id), limit)
@@ -120,12 +123,24 @@ class HttpAgents:
         finally:
             stream.close()
 
-    async def _ask(
-        self, exchange: Exchange, session_id: SessionId, method: str, target: str, body: bytes | None = None
-    ) -> int:
+    @asynccontextmanager
+    async def _asked(
+        self, session_id: SessionId, method: str, target: str, body: bytes | None = None
+    ) -> AsyncGenerator[tuple[Exchange, int], None]:
+        """Ask, with one token after the other while the agent knows none of them."""
+        async with AsyncExitStack() as stack:
+            for token in self._tokens(session_id):
+                await stack.aclose()
+                exchange = await stack.enter_async_context(self._connected(session_id))
+                status = await self._ask(exchange, token, method, target, body)
+                if status != HTTPStatus.UNAUTHORIZED:
+                    break
+            yield exchange, status
+
+    async def _ask(self, exchange: Exchange, token: str, method: str, target: str, body: bytes | None) -> int:
         try:
             async with asyncio.timeout(self._silence):
-                return await exchange.ask(method, target, self._token(session_id), body)
+                return await exchange.ask(method, target, token, body)
         except TimeoutError as error:
             raise _silent(self._silence) from error
 
@@ -201,6 +216,10 @@ class _Answer:
 
 
 def _refusal(status: int) -> AgentError | UnavailableError:
+    if status == HTTPStatus.UNAUTHORIZED:
+        return UnavailableError(
+            "the agent refuses our token (401): its session was made, or its pod started, with another platform key"
+        )
     if status in _BUSY:
         return UnavailableError(f"the agent does not take messages at this moment ({status})")
     return AgentError(f"the agent refused with status {status}")
@@ -224,6 +243,7 @@ def _page(body: bytes, limit: int) -> ChatPage:
             outcome=entry.outcome,
             reason=entry.reason or "",
             reply=entry.reply,
+            cut=entry.cut,
             at=entry.at,
         )
         for entry in messages

@@ -27,15 +27,26 @@ async def events_of(stream: AsyncIterator[bytes], completion: Completion) -> Asy
         if len(buffer) > MAX_EVENT_BYTES:
             raise FailedReplyError(_NO_COMPLETION)
         for line in lines:
-            name, _, text = line.partition(b":")
-            if name != b"data":
-                continue
-            if text.strip() == _DONE:
+            text = _data_of(line)
+            if text == _DONE:
                 completion.finished = True
                 return
+            if text is None:
+                continue
             if (event := parse_line(text)) is None:
                 raise FailedReplyError(_NO_COMPLETION)
             yield event
+    # The last line may lack its end; what is half of one says nothing.
+    if (text := _data_of(buffer)) == _DONE:
+        completion.finished = True
+    elif text is not None and (event := parse_line(text)) is not None:
+        yield event
+
+
+def _data_of(line: bytes) -> bytes | None:
+    """Return what a line tells; None for one that tells nothing."""
+    name, _, text = line.partition(b":")
+    return text.strip() if name == b"data" else None
 
 
 class Completion:

@@ -140,4 +140,12 @@ def _birth(process: int) -> str:
     except OSError:
         return ""
     fields = after_name.split()
-    return "" if fields[0] in {"Z", "X"} else fields[19]
+    return "" if fields[0] in {"Z", "X"} and not _has_threads(process) else fields[19]
+
+
+def _has_threads(process: int) -> bool:
+    """Whether a process goes on whose main thread has ended."""
+    try:
+        return len(os.listdir(f"/proc/{process}/task")) > 1  # noqa: PTH208 - only their number is wanted
+    except OSError:
+        return False

@@ -10,10 +10,12 @@ A file holds, for each attempt, a start record and then the very lines of the an
 from __future__ import annotations
 
 import os
+from contextlib import suppress
+from io import StringIO
 from typing import TYPE_CHECKING, Final
 
 from sessionctl.agent.files import ensure_folder, open_to_append, storage_errors, sync_folder, write_all
-from sessionctl.agent.lines import delta_line, end_line
+from sessionctl.agent.lines import MAX_REASON_CHARACTERS, delta_line, end_line
 from sessionctl.agent.records import Recorded, Start, read
 from sessionctl.errors import UnavailableError
 
@@ -37,17 +39,35 @@ class OpenMessage:
         self.size = os.fstat(descriptor).st_size
         self.offset = self.size
         self._lines = lines
+        self._reply = StringIO()
+        self._end: tuple[MessageOutcome, str | None] | None = None
 
     @storage_errors()
     def add_delta(self, delta: str) -> None:
         """Write the next piece of the reply; it survives this process, not yet the node."""
         self._add(delta_line(self.start.attempt, self._lines + 1, delta))
+        self._reply.write(delta)
 
     @storage_errors()
     def add_end(self, outcome: MessageOutcome, reason: str | None) -> None:
         """Write how it ended and make the whole answer durable: from here on this is the outcome."""
         self._add(end_line(self.start.attempt, self._lines + 1, outcome, reason))
         os.fsync(self.descriptor)
+        self._end = outcome, reason
+
+    def recorded(self) -> Recorded:
+        """Return what the file says of an attempt that was begun here; to read it may take longer than there is."""
+        outcome, reason = self._end or (None, None)
+        return Recorded(
+            file=self.file,
+            start=self.start,
+            offset=self.offset,
+            size=self.size,
+            lines=self._lines,
+            reply=self._reply.getvalue(),
+            outcome=outcome,
+            reason=reason[:MAX_REASON_CHARACTERS] if reason else None,
+        )
 
     @storage_errors()
     def sync(self) -> None:
@@ -139,7 +159,8 @@ class Journal:
     @storage_errors()
     def settle(self, recorded: Recorded) -> None:
         """Put a message away whose outcome and pair are durable."""
-        recorded.file.rename(self._done / recorded.file.name)
+        with suppress(FileNotFoundError):  # the user can remove it
+            recorded.file.rename(self._done / recorded.file.name)
         sync_folder(self._done)
         sync_folder(self._open)
 

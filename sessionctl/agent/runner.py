@@ -201,12 +201,13 @@ class Runner:
                 await asyncio.to_thread(message.sync)
                 return
             await asyncio.to_thread(message.add_end, *_outcome(reply, cut))
+            recorded = message.recorded()
             try:
-                await asyncio.to_thread(self._converse, message.start.id)
+                await asyncio.to_thread(self._conversation.add, recorded)
             finally:
                 progress.publish(message.size)
                 progress.close()
-            await asyncio.to_thread(self._settle_all)
+            await asyncio.to_thread(self._settle, recorded)
         except UnavailableError as error:
             # Whoever asks for it again gets it repeated or ended, as after a restart.
             _logger.error("message %s was given up: %s", message.start.id, error.message)  # noqa: TRY400 - no bug of ours
@@ -241,9 +242,9 @@ class Runner:
     def _read_page(self, running: OpenMessage | None, before: str | None, limit: int) -> Page:
         return self._conversation.read_page(self._journal.peek(running) if running else None, before, limit)
 
-    def _converse(self, message_id: str) -> None:
-        if (recorded := self._journal.find(message_id)) is not None:
-            self._conversation.add(recorded)
+    def _settle(self, recorded: Recorded) -> None:
+        self._conversation.sync()
+        self._journal.settle(recorded)
 
     def _settle_all(self, begins: str | None = None) -> None:
         """Put away every message that ended or must not be run again, also all but the one that ``begins``.
@@ -260,8 +261,7 @@ class Runner:
             else:
                 ended = recorded
             self._conversation.add(ended)
-            self._conversation.sync()
-            self._journal.settle(ended)
+            self._settle(ended)
 
 
 def _refuse_another(start: Start, request: MessageRequest) -> None:

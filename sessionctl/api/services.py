@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from sessionctl.api.sse import Streams
 from sessionctl.core.admission import Gatekeeper, Tenancy
+from sessionctl.core.holdings import Holdings
 from sessionctl.core.throttle import Throttle
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class Services:
     hub: EventHub
     chats: ChatService
     streams: Streams
+    holdings: Holdings
 
     @asynccontextmanager
     async def sessions(self) -> AsyncIterator[SessionService]:
@@ -107,4 +109,5 @@ async def assemble(
         hub=hub,
         chats=await factory.create_chat_service(hub, factory.mirror),
         streams=Streams(),
+        holdings=Holdings(),
     )

@@ -126,6 +126,8 @@ class _Collected:
                 self._append(event)
             case EventKind.MESSAGE_ENDED:
                 self._end = event
+                if self._whole and event.lacks(self._attempt, self._seq):
+                    self._miss()
             case _:
                 pass
 
@@ -137,11 +139,14 @@ class _Collected:
             self._attempt, self._seq, self._whole = attempt, 0, True
             self._pieces.clear()
         if event.first_seq is not None and event.first_seq != self._seq + 1:
-            self._whole = False
-            self._note("a part of the reply is missing here: it is kept no longer")
+            self._miss()
         self._seq = event.seq or 0
         self._pieces.append(event.text or "")
         self._show(event.text or "")
+
+    def _miss(self) -> None:
+        self._whole = False
+        self._note("a part of the reply is missing here: it is kept no longer")
 
     def complete(self, session_id: SessionId) -> ChatReply:
         if self._end is None or self._end.outcome is None:

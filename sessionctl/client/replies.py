@@ -39,6 +39,8 @@ class ReplyStream:
         self.outcome: MessageOutcome | None = None
         self.reason: str | None = None
         """Why it did not end well."""
+        self.partial = False
+        """Whether a part of it is missing, because the server keeps it no longer."""
         self._events = events
         self._attempt = 0
         self._seq = 0
@@ -52,14 +54,16 @@ class ReplyStream:
                 return self._take(event)
             if event.event is EventKind.MESSAGE_ENDED:
                 self.outcome, self.reason = event.outcome, event.detail or None
+                self.partial = self.partial or event.lacks(self._attempt, self._seq)
         raise StopAsyncIteration
 
     def _take(self, event: Event) -> ReplyPiece:
         attempt, text = event.attempt or 1, event.text or ""
         replaces = attempt > self._attempt > 0
         if attempt > self._attempt:
-            self._attempt, self._seq, self.text = attempt, 0, ""
+            self._attempt, self._seq, self.text, self.partial = attempt, 0, "", False
         gap = event.first_seq is not None and event.first_seq != self._seq + 1
+        self.partial = self.partial or gap
         self._seq = event.seq or 0
         self.text += text
         return ReplyPiece(text, replaces=replaces, gap=gap)

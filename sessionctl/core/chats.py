@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sessionctl.core.conversation import ConversationReader
     from sessionctl.core.demand import DemandService
     from sessionctl.core.events import EventHub
+    from sessionctl.core.holdings import Share
     from sessionctl.core.idempotency import Idempotency
     from sessionctl.models import MessageOutcome, SessionId, StoredEvent
     from sessionctl.ports import Agents, Store
@@ -28,6 +29,7 @@ CANCEL_PATIENCE: Final = timedelta(seconds=5)
 """How long a session that is put to sleep by force waits for its agent to end what it runs."""
 AGENT_PATIENCE: Final = timedelta(seconds=2)
 """An agent that is told of a cancellation at once; whoever delivers the message tells it in any case."""
+CUT: Final = "the reply is longer than what is held for whoever waits; stream it, or read the conversation"
 NEWEST: Final = 100
 """So many messages of its conversation an agent is asked for to find one of them."""
 
@@ -118,20 +120,25 @@ class ChatService:
         async with self._hub.listen(accepted.session_id, start) as listener:
             yield ComingEvents(listener, accepted.message_id)
 
-    async def wait(self, accepted: Accepted) -> Reply | None:
-        """Return how a message ended, as soon as it has; None when this process ends before."""
-        draft = ReplyDraft(accepted.message_id)
+    async def wait(self, accepted: Accepted, share: Share) -> Reply | None:
+        """Return how a message ended, as soon as it has; None when this process ends before.
+
+        Of its reply as much is held as there is room for in the share.
+        """
+        draft = ReplyDraft(accepted.message_id, share=share)
         async with self.follow(accepted) as events:
             async for event in events:
                 draft.add(event)
         if draft.outcome is None:
             return None
-        text, partial = draft.text, not draft.whole
-        if partial:
+        if draft.cut:
+            reason = f"{draft.reason}; {CUT}" if draft.reason else CUT
+            return Reply(accepted.message_id, draft.outcome, draft.text, reason, partial=True)
+        if not draft.whole:
             entry = await self.conversations.find(accepted.session_id, accepted.message_id, NEWEST)
-            if entry is not None and entry.reply is not None:
-                text, partial = entry.reply, False
-        return Reply(accepted.message_id, draft.outcome, text, draft.reason, partial)
+            if entry is not None and entry.reply is not None and not entry.cut and share.take(entry.reply):
+                return Reply(accepted.message_id, draft.outcome, entry.reply, draft.reason)
+        return Reply(accepted.message_id, draft.outcome, draft.text, draft.reason, partial=not draft.whole)
 
     async def cancel(self, session_id: SessionId, message_id: str) -> Cancellation:
         """Cancel a message: it is cancelled, or will be as soon as its agent has ended it. May be repeated.

@@ -22,14 +22,17 @@ if TYPE_CHECKING:
 
     from sessionctl.core.journal import Journal
     from sessionctl.core.quotas import Quotas
-    from sessionctl.models import Enqueued, SessionId, Woken, Workspace
+    from sessionctl.models import Enqueued, Record, SessionId, Woken, Workspace
     from sessionctl.ports import Clock, Cluster, ClusterView, Store
 
 SLEEP_ATTEMPTS: Final = 5
 """The status of a Deployment that is just starting moves its resource version several times."""
 
 
+PATCH_PATIENCE: Final = timedelta(seconds=30)
+"""So long the patch of a wake may be on its way: as long as those of a release are waited for (``FRESH_MS``)."""
 FULL_RETRY_SECONDS: Final = 5.0
+_MILLISECOND: Final = timedelta(milliseconds=1)
 
 Answer = TypeVar("Answer")
 
@@ -45,12 +48,20 @@ def deleted_session(session_id: SessionId) -> ConflictError:
     return ConflictError(msg, hint=f"Undo it with: sessionctl restore {session_id}")
 
 
+def _woken_meanwhile(session_id: SessionId) -> ConflictError:
+    msg = f"session {session_id} was woken or changed meanwhile"
+    return ConflictError(msg, hint=f"If it should sleep all the same: sessionctl sleep {session_id}")
+
+
 def _nobody(_: SessionId) -> None:
     """Whoever delivers chats in another process finds them by itself."""
 
 
 class DemandService:
-    """Changes whether one session should be awake; ``tell`` hears of every session that a chat waits for."""
+    """Changes whether one session should be awake; ``tell`` hears of every session that a chat waits for.
+
+    ``tenant_bytes`` of messages may wait for all sessions of a tenant; 0 is no limit.
+    """
 
     def __init__(
         self,
@@ -62,6 +73,7 @@ class DemandService:
         *,
         hold: timedelta,
         view: ClusterView | None = None,
+        tenant_bytes: int = 0,
         tell: Callable[[SessionId], None] = _nobody,
     ) -> None:
         """Make it; ``view`` is what a session that is awake is seen in, the cluster itself where there is none."""
@@ -72,6 +84,7 @@ class DemandService:
         self._journal = journal
         self._quotas = quotas
         self._hold = hold
+        self._tenant_bytes = tenant_bytes
         self._tell = tell
 
     async def wake(self, session_id: SessionId) -> str | None:
@@ -114,14 +127,20 @@ class DemandService:
         """Store a chat, once per message id, and wake its session; otherwise as ``wake``.
 
         Returns what was stored, and the sentence of ``wake``. Raises QueueFullError too, when ``max_waiting`` messages
-        wait already.
+        wait already, or as many bytes as its tenant may have waiting.
         """
         await self._admit(session_id)
         done = await self._with_record(
-            session_id, lambda: self._store.enqueue(session_id, message_id, message, max_waiting, self._hold)
+            session_id,
+            lambda: self._store.enqueue(
+                session_id, message_id, message, max_waiting, self._hold, tenant_bytes=self._tenant_bytes
+            ),
         )
         if done.outcome is EnqueueOutcome.FULL:
             msg = f"as many messages as may wait for session {session_id} wait already"
+            raise QueueFullError(msg, retry_after=FULL_RETRY_SECONDS)
+        if done.outcome is EnqueueOutcome.TENANT_FULL:
+            msg = f"messages of {self._tenant_bytes} bytes wait for all sessions of its tenant, as many as may"
             raise QueueFullError(msg, retry_after=FULL_RETRY_SECONDS)
         if done.ended is not None:
             # A repetition of long ago wakes nobody.
@@ -150,6 +169,8 @@ class DemandService:
 
         Raises NotFoundError, ConflictError (deleted, messages wait, or woken meanwhile) and DemandGateClosedError.
         """
+        # Before the Deployment: a wake after this makes the release answer that somebody woke it.
+        record = await self._recorded(session_id)
         first = await self._live(session_id)
         if force:
             await self._store.settle_waiting(session_id, MessageOutcome.CANCELLED, "its session was put to sleep")
@@ -157,7 +178,8 @@ class DemandService:
         for _ in range(SLEEP_ATTEMPTS):
             if noted.woken_at != first.woken_at:
                 break
-            await self._release(noted)
+            await self._require_patched(noted, record)
+            await self._release(session_id, record.woken_at)
             if noted.replicas == 0:
                 return
             try:
@@ -171,18 +193,38 @@ class DemandService:
             return
         # The release above may have taken the demand of whoever woke it: a running pod must not be left without.
         await self._wake(session_id)
-        msg = f"session {session_id} was woken or changed meanwhile"
-        raise ConflictError(msg, hint=f"If it should sleep all the same: sessionctl sleep {session_id}")
+        raise _woken_meanwhile(session_id)
 
-    async def _release(self, workspace: Workspace) -> None:
-        session_id = workspace.session_id
-        outcome = await self._store.release(session_id, timedelta(), force=True)
-        if outcome is ReleaseOutcome.UNKNOWN:
+    async def _recorded(self, session_id: SessionId) -> Record:
+        record = await self._store.get_record(session_id)
+        if record is None:
             await self.rebuild_record(session_id)
-            outcome = await self._store.release(session_id, timedelta(), force=True)
+            record = await self._store.get_record(session_id)
+        if record is None:
+            raise deleted_session(session_id)
+        return record
+
+    async def _require_patched(self, workspace: Workspace, record: Record) -> None:
+        """Raise ConflictError while the patch of the newest wake may be on its way.
+
+        It would leave a pod that runs without demand, until KEDA's cooldown is over.
+        """
+        # A record that was rebuilt has both times of its rebuilding: nobody woke it.
+        if record.woken_at <= (workspace.woken_at or 0) or record.woken_at == record.released_at:
+            return
+        # Whoever died before its patch has left it to KEDA, which notes no time on the Deployment.
+        age = await self._store.get_time() - record.woken_at
+        if abs(age) < PATCH_PATIENCE / _MILLISECOND:
+            raise _woken_meanwhile(workspace.session_id)
+
+    async def _release(self, session_id: SessionId, woken_at: int) -> None:
+        """Take the demand away, of this wake and none after it."""
+        outcome = await self._store.release(session_id, timedelta(), force=True, woken_at=woken_at)
         match outcome:
             case ReleaseOutcome.RELEASED:
                 return
+            case ReleaseOutcome.ACTIVE:
+                raise _woken_meanwhile(session_id)
             case ReleaseOutcome.WAITING:
                 msg = f"session {session_id} has messages that wait or run"
                 raise ConflictError(msg, hint="Let them end, or cancel them.")

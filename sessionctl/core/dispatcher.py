@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 MOST_SESSIONS: Final = 5000
 """Deliveries at once; what is beyond it is found by the next look that has room."""
+SHARE: Final = 4
+"""A tenant may have so many times as many deliveries as there is room for more: of an empty house four fifths, and
+whatever the agents of some tenants do, there is room for one that has none."""
 FIRST_PAUSE_SECONDS: Final = 0.5
 LONGEST_PAUSE_SECONDS: Final = 30.0
 
@@ -56,12 +60,16 @@ class _Pause:
 class Dispatcher:
     """Runs deliveries, one for each session at most; a bad session delays no other."""
 
-    def __init__(self, means: Means, demand: DemandService, metrics: Metrics) -> None:
+    def __init__(
+        self, means: Means, demand: DemandService, metrics: Metrics, tenant_of: Callable[[SessionId], str]
+    ) -> None:
         self._means = means
+        self._tenant_of = tenant_of
         self._demand = demand
         self._metrics = metrics
         self._owner = secrets.token_hex(8)
         self._tasks: dict[SessionId, asyncio.Task[None]] = {}
+        self._of_tenant: Counter[str] = Counter()
         self._again: set[SessionId] = set()
         self._pauses: dict[SessionId, _Pause] = {}
         self._longest_held = max(FIRST_PAUSE_SECONDS, means.settings.lock_lifetime.total_seconds() / 2)
@@ -72,8 +80,8 @@ class Dispatcher:
         if session_id in self._tasks:
             # Its last look may have been just before the chat came.
             self._again.add(session_id)
-        elif not self._closed and len(self._tasks) < MOST_SESSIONS:
-            self._start(session_id)
+        elif not self._closed and self._has_room(tenant := self._tenant_of(session_id)):
+            self._start(session_id, tenant)
 
     async def scan(self) -> None:
         """Deliver what nobody delivers; raises StoreError."""
@@ -94,11 +102,15 @@ class Dispatcher:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _start(self, session_id: SessionId) -> None:
-        delivery = Delivery(session_id, self._owner, self._means, self._demand, self._metrics)
-        self._tasks[session_id] = asyncio.create_task(self._run(session_id, delivery))
+    def _has_room(self, tenant: str) -> bool:
+        return self._of_tenant[tenant] < SHARE * (MOST_SESSIONS - len(self._tasks))
 
-    async def _run(self, session_id: SessionId, delivery: Delivery) -> None:
+    def _start(self, session_id: SessionId, tenant: str) -> None:
+        delivery = Delivery(session_id, self._owner, self._means, self._demand, self._metrics)
+        self._of_tenant[tenant] += 1
+        self._tasks[session_id] = asyncio.create_task(self._run(session_id, tenant, delivery))
+
+    async def _run(self, session_id: SessionId, tenant: str, delivery: Delivery) -> None:
         longest = LONGEST_PAUSE_SECONDS
         try:
             result = await delivery.run()
@@ -113,6 +125,9 @@ class Dispatcher:
             _log.exception("its chats cannot be delivered", extra={"session": session_id})
         finally:
             del self._tasks[session_id]
+            self._of_tenant[tenant] -= 1
+            if not self._of_tenant[tenant]:
+                del self._of_tenant[tenant]
             if session_id in self._again:
                 self._again.discard(session_id)
                 self.notify(session_id)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from sessionctl.core.idle import reached_limits
+from sessionctl.core.moments import moment
 from sessionctl.core.starts import start_age
 from sessionctl.models import Holder, HolderKind
 from sessionctl.settings import EditorIdle
@@ -37,7 +38,7 @@ class Facts:
     @property
     def last_active(self) -> datetime | None:
         """When somebody was seen at work last."""
-        return datetime.fromtimestamp(self.record.last_active / 1000, UTC) if self.record else None
+        return moment(self.record.last_active) if self.record else None
 
 
 def held_by(facts: Facts, idle: IdleSettings, start_timeout: timedelta) -> tuple[Holder, ...]:

@@ -95,4 +95,5 @@ class KeptEvents:
             kind=EventKind.MESSAGE_ENDED,
             message_id=self._message_id,
             outcome=self._outcome,
+            partial=True,
         )

@@ -7,6 +7,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
+from sessionctl.core.moments import moment
 from sessionctl.errors import ClusterError, SessionctlError
 
 if TYPE_CHECKING:
@@ -114,4 +115,4 @@ def usable(workspace: Workspace | None, pods: Sequence[Pod]) -> tuple[Workspace,
 
 
 def _is_older(pod: Pod, message: NextMessage) -> bool:
-    return pod.created_at + CLOCK_GRAIN <= datetime.fromtimestamp((message.filled_at or message.queued_at) / 1000, UTC)
+    return pod.created_at + CLOCK_GRAIN <= moment(message.filled_at or message.queued_at)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from sessionctl.core.moments import moment
 from sessionctl.models import ChatEntry, EventKind
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sessionctl.core.holdings import Share
     from sessionctl.models import MessageOutcome, StoredEvent
 
 
@@ -21,7 +24,7 @@ class Reply:
     text: str
     reason: str = ""
     partial: bool = False
-    """The beginning of the reply is not kept any more, and nobody could be asked for it."""
+    """A part of the reply is missing."""
 
 
 @dataclass
@@ -34,8 +37,12 @@ class ReplyDraft:
     running: bool = False
     outcome: MessageOutcome | None = None
     reason: str = ""
+    share: Share | None = None
+    """Where what is held of the reply is counted; None holds all of it."""
     whole: bool = False
     """Nothing is missing of what was told of it."""
+    cut: bool = False
+    """There was no room for all of the reply: only its beginning is held."""
     _attempt: int = 0
     _seq: int = 0
     _pieces: list[str] = field(default_factory=list)
@@ -52,6 +59,7 @@ class ReplyDraft:
                 self._append(event)
             case EventKind.MESSAGE_ENDED:
                 self.running, self.outcome, self.reason = False, event.outcome, event.detail
+                self.whole = self.whole and not event.lacks(self._attempt, self._seq)
             case _:
                 pass
 
@@ -59,9 +67,14 @@ class ReplyDraft:
         if event.attempt > self._attempt:
             self._attempt, self._seq = event.attempt, 0
             self._pieces.clear()
+            self.whole, self.cut = self.at is not None, False
+            if self.share is not None:
+                self.share.empty()
         self.whole = self.whole and event.first_seq == self._seq + 1
         self._seq = event.seq
-        self._pieces.append(event.text)
+        self.cut = self.cut or not (self.share is None or self.share.take(event.text))
+        if not self.cut:
+            self._pieces.append(event.text)
 
     @property
     def text(self) -> str:
@@ -83,4 +96,4 @@ class ReplyDraft:
 
 def moment_of(event: StoredEvent) -> datetime:
     """Return when an event happened."""
-    return datetime.fromtimestamp(event.milliseconds / 1000, UTC)
+    return moment(event.milliseconds)

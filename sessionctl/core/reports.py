@@ -55,6 +55,7 @@ def event(stored: StoredEvent) -> Event:
         attempt=stored.attempt or None,
         first_seq=stored.first_seq or None,
         seq=stored.seq or None,
+        partial=stored.partial or None,
     )
 
 

@@ -80,8 +80,8 @@ class Sending:
         self.message = message
         self._seen = message.progress
         self._farthest = message.progress.seq
-        self._kept = 0
-        self._cut_short = False
+        self._reply_bytes = message.reply_bytes
+        self._cut_short = self._reply_bytes > self._settings.max_reply_bytes
         self._begun = message.progress.attempt > 0
         self._sent_before = message.started_in is not None
         """By somebody else, who may have died before a word of the answer was recorded."""
@@ -183,12 +183,13 @@ class Sending:
     async def _record(self, piece: Piece) -> None:
         delta = piece.delta
         if delta.attempt != self._seen.attempt:
-            self._kept, self._cut_short = 0, False
+            self._reply_bytes, self._cut_short = 0, False
         if not self._cut_short:
             delta = self._fitting(delta)
             store, fence, message_id = self._means.store, self._lease.fence, self.message.message_id
             await self._means.steadily(
-                self._lease, lambda: store.append_reply(fence, message_id, delta, piece.first_seq)
+                self._lease,
+                lambda: store.append_reply(fence, message_id, delta, piece.first_seq, self._reply_bytes),
             )
         self._seen = Progress(delta.attempt, delta.seq)
         if delta.seq > self._farthest:
@@ -197,9 +198,9 @@ class Sending:
 
     def _fitting(self, delta: ReplyDelta) -> ReplyDelta:
         """Return as much of it as is kept of one answer."""
-        room = self._settings.max_reply_bytes - self._kept
+        room = self._settings.max_reply_bytes - self._reply_bytes
         encoded = delta.text.encode()
-        self._kept += len(encoded)
+        self._reply_bytes += len(encoded)
         if len(encoded) <= room:
             return delta
         self._cut_short = True

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from sessionctl.core.cursors import cursor_after, parse_cursor, position
 from sessionctl.core.demand import unknown_session
+from sessionctl.core.moments import moment
 from sessionctl.core.startup import look_up
 from sessionctl.core.status import derive, waiting
 from sessionctl.errors import ClusterError, ForbiddenError, SessionctlError, StoreError, UnavailableError
@@ -172,7 +173,7 @@ class ViewService:
             replicas=workspace.replicas,
             ready_replicas=workspace.ready_replicas,
             queue_length=waiting(queue, workspace) if queue is not None else None,
-            last_active=datetime.fromtimestamp(record.last_active / 1000, UTC) if record else None,
+            last_active=moment(record.last_active) if record else None,
             deleted_at=workspace.deleted_at,
             notices=(*notices, *self._staleness()),
         )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final, Protocol
 
 from sessionctl.core.asking import Answered
 from sessionctl.core.holders import Facts, held_by, limits_reached, sleeps_at
+from sessionctl.core.moments import moment
 from sessionctl.core.replies import moment_of
 from sessionctl.errors import StoreError
 from sessionctl.models import EventKind, WhyView
@@ -88,7 +89,7 @@ class WhyService:
             history = await self._store.list_events(session_id, lately, MOST_EVENTS)
         except StoreError:
             return self._clock.now(), False, ()
-        return datetime.fromtimestamp(milliseconds / 1000, UTC), epoch.is_open, history
+        return moment(milliseconds), epoch.is_open, history
 
     async def _facts(self, sight: Sight, now: datetime, *, gate_open: bool) -> Facts | None:
         workspace = sight.workspace

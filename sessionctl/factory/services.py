@@ -11,7 +11,7 @@ from sessionctl import __version__, labels
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from sessionctl.adapters.agent_http import ByteStream
     from sessionctl.adapters.agents import HttpAgents
@@ -135,6 +135,7 @@ class Factory:
             self.quotas,
             hold=self.settings.scaling.hold,
             view=self.mirror if self.managing else self.cluster,
+            tenant_bytes=self.settings.quotas.waiting_bytes_per_tenant,
             tell=self.doorbell.ring,
         )
 
@@ -240,9 +241,7 @@ class Factory:
         """Session tokens; reads the platform key, and the one before it while it is being changed."""
         from sessionctl.core.tokens import TokenService
 
-        secret = await self.reader.read_secret(self.platform.platform_key_secret)
-        keys = [secret.value("key"), secret.find("previous-key")]
-        return TokenService([key for key in keys if key], self.store, self.clock, self.settings.api.token_lifetime)
+        return TokenService(await self._platform_keys(), self.store, self.clock, self.settings.api.token_lifetime)
 
     def create_event_hub(self) -> EventHub:
         """Whoever listens to sessions; one for the whole process."""
@@ -305,24 +304,19 @@ class Factory:
 
             return SilentWorkspaceProbe()
         from sessionctl.adapters.agent import AgentProbe
-        from sessionctl.core.identity import agent_token
 
-        key = (await self.reader.read_secret(self.platform.platform_key_secret)).value("key")
-        return AgentProbe(self._dial_agent, lambda session_id: agent_token(key, session_id))
+        return AgentProbe(self._dial_agent, await self._agent_tokens())
 
     async def create_agents(self) -> HttpAgents:
         """The agents of sessions; reads the platform key. A manager's are read as fast as each tenant may write."""
         from sessionctl.adapters.agents import HttpAgents, unlimited
-        from sessionctl.core.identity import agent_token
-
-        key = (await self.reader.read_secret(self.platform.platform_key_secret)).value("key")
 
         def charge(session_id: SessionId, size: int) -> float:
             return self.reply_budget.charge(self.mirror.find_tenant(session_id), size)
 
         return HttpAgents(
             self._dial_agent,
-            lambda session_id: agent_token(key, session_id),
+            await self._agent_tokens(),
             self.settings.chat.silence_limit,
             charge if self.managing else unlimited,
         )
@@ -347,9 +341,21 @@ class Factory:
             clock=self.clock,
             settings=self.settings.chat,
         )
-        dispatcher = Dispatcher(means, self.demand, self.metrics)
+        dispatcher = Dispatcher(means, self.demand, self.metrics, self.mirror.find_tenant)
         self.doorbell.listen(dispatcher.notify)
         return dispatcher
+
+    async def _agent_tokens(self) -> Callable[[SessionId], Sequence[str]]:
+        """Make the tokens of agents: a pod has the one of the key that was valid when it was started."""
+        from sessionctl.core.identity import agent_token
+
+        keys = await self._platform_keys()
+        return lambda session_id: [agent_token(key, session_id) for key in keys]
+
+    async def _platform_keys(self) -> Sequence[str]:
+        """Read the platform key, and the one before it while it is being changed."""
+        secret = await self.reader.read_secret(self.platform.platform_key_secret)
+        return [key for key in (secret.value("key"), secret.find("previous-key")) if key]
 
     async def _dial_agent(self, session_id: SessionId) -> ByteStream:
         namespace = self.platform.sessions_namespace

@@ -54,6 +54,8 @@ class NextMessage:
     started_in: str | None = None
     """The pod that it was sent to; None when it was never sent."""
     progress: Progress = Progress()
+    reply_bytes: int = 0
+    """Of the attempt so far, whether or not they were kept."""
     cancelling: bool = False
 
 
@@ -112,6 +114,8 @@ class ChatEntry:
     outcome: MessageOutcome | None = None
     reason: str = ""
     reply: str | None = None
+    cut: bool = False
+    """One of the texts is longer than what its agent shows of it."""
     at: datetime | None = None
 
 

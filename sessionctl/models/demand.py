@@ -62,6 +62,8 @@ class EnqueueOutcome(StrEnum):
     ADDED = "added"
     KNOWN = "known"
     FULL = "full"
+    TENANT_FULL = "tenant-full"
+    """As many bytes as may wait for all sessions of its tenant."""
 
 
 @dataclass(frozen=True)

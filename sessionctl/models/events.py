@@ -92,11 +92,17 @@ class StoredEvent:
     text: str = ""
     """A user's or an agent's own words: of a message that was queued, or a piece of its reply."""
     attempt: int = 0
-    """Of a piece of a reply: those of a later attempt replace those of earlier ones."""
+    """Of a piece of a reply: those of a later attempt replace those of earlier ones. Of an end: of the last piece."""
     seq: int = 0
-    """The last line of the agent's answer that is in this piece."""
+    """The last line of the agent's answer that is in this piece; of an end: in the last piece."""
     first_seq: int = 0
     """The first one: one more than ``seq`` of the piece before, unless pieces are missing."""
+    partial: bool = False
+    """Of an end: it is told though nothing that came before it is kept."""
+
+    def lacks(self, attempt: int, seq: int) -> bool:
+        """Whether an end tells of more than has come, if this was the last line of the last attempt that has."""
+        return self.partial or (self.seq > 0 and (self.attempt, self.seq) != (attempt, seq))
 
     @property
     def milliseconds(self) -> int:

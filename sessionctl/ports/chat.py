@@ -66,9 +66,12 @@ class DispatchStore(Protocol):
         """
         ...
 
-    async def append_reply(self, fence: Fence, message_id: str, piece: ReplyDelta, first_seq: int) -> None:
+    async def append_reply(
+        self, fence: Fence, message_id: str, piece: ReplyDelta, first_seq: int, total_bytes: int = 0
+    ) -> None:
         """Append a piece of the reply, the agent's lines ``first_seq`` to ``piece.seq``, as one event.
 
+        ``total_bytes`` of the attempt have come up to here, whether or not they are kept: whoever goes on is told.
         Lines that are recorded already are not appended again; a gap raises FenceLostError: somebody else wrote.
         """
         ...

@@ -41,18 +41,32 @@ class DemandStore(Protocol):
         ...
 
     async def enqueue(
-        self, session_id: SessionId, message_id: str, message: str, max_waiting: int, hold: timedelta
+        self,
+        session_id: SessionId,
+        message_id: str,
+        message: str,
+        max_waiting: int,
+        hold: timedelta,
+        *,
+        tenant_bytes: int = 0,
     ) -> Enqueued:
         """Wake, append the message once per message id, and its event, which has its text, with it.
 
-        It is full with ``max_waiting`` messages, and with as many times 40 KiB, though one may always wait. A message
+        It is full with ``max_waiting`` messages, and with as many times 40 KiB, though one may always wait; and, unless
+        it is 0, with ``tenant_bytes`` that wait for all sessions of its tenant. A message
         that finds the list empty is held for ``hold``: see ``NextMessage.hold_until``. The id of a message is
         remembered for the lifetime of an idempotency key after its end.
         """
         ...
 
-    async def release(self, session_id: SessionId, release_after: timedelta, *, force: bool) -> ReleaseOutcome:
-        """Take the session's own demand away if nobody works."""
+    async def release(
+        self, session_id: SessionId, release_after: timedelta, *, force: bool, woken_at: int | None = None
+    ) -> ReleaseOutcome:
+        """Take the session's own demand away if nobody works.
+
+        Answers ``active`` when the record's ``woken_at`` is another than the one given: somebody has woken the session
+        since it was read.
+        """
         ...
 
     async def give_up(self, session_id: SessionId, woken_at: int) -> ReleaseOutcome:

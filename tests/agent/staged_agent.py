@@ -84,6 +84,14 @@ class Flood(_Marked):
             yield asked.message * (64 * 1024 // len(asked.message))
 
 
+class Cold(Words):
+    """Cannot be warmed up."""
+
+    def warm_up(self) -> None:
+        msg = "on purpose"
+        raise RuntimeError(msg)
+
+
 class Broken(_Marked):
     """Fails after the first word."""
 
@@ -101,6 +109,7 @@ KINDS: dict[str, Callable[[Path], Any]] = {
     "gated": lambda gates: Gated(gates, repeatable=True),
     "gated-command": lambda gates: Gated(gates, repeatable=False),
     "flood": lambda gates: Flood(gates, repeatable=True),
+    "cold": lambda gates: Cold(gates, repeatable=True),
     "broken": lambda gates: Broken(gates, repeatable=True),
 }
 

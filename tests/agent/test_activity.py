@@ -138,6 +138,23 @@ def test_a_command_that_has_ended_holds_nothing_even_if_nobody_has_looked(agent:
         assert command.returncode is None, "it is there, as a process that has ended"
 
 
+def test_a_command_goes_on_when_its_main_thread_has_ended(agent: AgentProcess) -> None:
+    script = (
+        "import ctypes, os, sys, threading\n"
+        "threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0))).start()\n"
+        "print('ready', flush=True)\n"
+        "ctypes.CDLL(None).pthread_exit(None)\n"
+    )
+    with held(agent, sys.executable, "-c", script) as command:
+        assert command.stdout is not None
+        assert command.stdout.readline() == "ready\n"
+        stat = Path(f"/proc/{command.pid}/stat")
+        wait_for(lambda: stat.read_text().rpartition(")")[2].split()[0] == "Z", "its main thread has ended")
+        before = held_for(agent)
+        assert wait_for(lambda: agent.activity()["hold"] > before + 1, "it is still held")
+    wait_until_free(agent)
+
+
 def test_the_command_is_as_if_it_had_been_run_alone(agent: AgentProcess) -> None:
     script = (
         "echo $$; read -r children < /proc/$$/task/$$/children; echo children: $children; "

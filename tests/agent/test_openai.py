@@ -105,6 +105,25 @@ def test_the_first_words_do_not_wait_for_the_rest(agents: Agents, model: ModelSe
     assert reply_of(answer.lines()) == "two"
 
 
+@pytest.mark.parametrize(
+    ("end", "outcome", "reply"),
+    [
+        (chunk("b", finish="stop").rstrip(b"\n"), "done", "ab"),
+        (chunk("b") + DONE.rstrip(b"\n"), "done", "ab"),
+        (chunk("b") + DONE, "done", "ab"),
+        (b"data:" + chunk(finish="stop")[5:40], "failed", "a"),
+        (b"data: [DO", "failed", "a"),
+    ],
+    ids=["no newline", "no newline after its end", "no reason why it ended", "half a line", "half its end"],
+)
+def test_a_stream_counts_up_to_its_last_byte(
+    agents: Agents, model: ModelServer, end: bytes, outcome: str, reply: str
+) -> None:
+    model.answer = lambda say: say(chunk("a") + end)
+    lines = start(agents, model.url).say("hi")
+    assert (outcomes_of(lines), reply_of(lines)) == ([outcome], reply)
+
+
 def test_cancelled_it_stops_listening(agents: Agents, model: ModelServer) -> None:
     def endless(say: Say) -> None:
         while True:

@@ -102,6 +102,13 @@ def test_it_listens_on_all_addresses_unless_told(agents: Agents) -> None:
     assert {address.partition(":")[0].strip("0") for address in local if address.endswith(f":{agent.port:04X}")} == {""}
 
 
+def test_what_cannot_be_warmed_up_serves_all_the_same(agents: Agents) -> None:
+    agent = agents.staged("cold").ready()
+    wait_for(lambda: "warming up failed" in agent.log.read_text(), "it was tried")
+    assert reply_of(agent.say("one two")) == "onetwo"
+    assert agent.terminate() == 0
+
+
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
 def test_two_agents_on_one_workspace_take_turns(agents: Agents, end: signal.Signals) -> None:
     first = agents.start().ready()

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from sessionctl.core.identity import new_session_id
-from sessionctl.errors import QuotaExceededError
+from sessionctl.errors import QuotaExceededError, StoreError
 from sessionctl.models import MessageOutcome, SessionId
 from tests.api.world import Api
 from tests.support.census import Census
@@ -211,6 +211,7 @@ async def test_a_stream_has_the_events_of_its_message_and_then_ends(
         ("two", 5, 7),
     ]
     assert (ended["event"], ended["outcome"]) == ("message-ended", "done")
+    assert (ended["attempt"], ended["seq"], ended["partial"]) == (1, 7, None)
     assert other not in heard.text
 
 
@@ -268,7 +269,7 @@ async def test_an_outcome_is_told_when_its_events_are_kept_no_longer(
     heard = events_of(api, mine, message_id, **{"Last-Event-ID": "5-3"})
     await asyncio.wait_for(heard.run(), 60)
     (end,) = heard.events
-    assert (end["event"], end["outcome"]) == ("message-ended", "failed")
+    assert (end["event"], end["outcome"], end["partial"]) == ("message-ended", "failed", True)
     # It comes after whatever the listener has seen; what else happens meanwhile may be later still.
     milliseconds, number = map(int, end["id"].split("-"))
     assert (milliseconds, number) > (5, 3)
@@ -300,6 +301,90 @@ async def test_a_place_is_taken_before_anything_is_stored(api: Api, mine: Sessio
         assert (refused.status_code, refused.json()["code"]) == (429, "rate_limited")
         assert int(refused.headers["Retry-After"]) >= 1
     assert await api.services.store.list_waiting(mine) == before
+
+
+async def test_a_waited_reply_is_held_as_far_as_there_is_room(api: Api, mine: SessionId, deliverer: Deliverer) -> None:
+    api.services.holdings.of_one = 1000
+    again, path = once(), f"/session/{mine}/chat"
+    asking = asyncio.create_task(api.post(path, json={"message": "x"}, params={"wait": 60}, headers=again))
+    message_id = await deliverer.answer("a" * 400, "\x01" * 400, "b", reason="as it is")
+    for answer in (await asking, await api.post(path, json={"message": "x"}, params={"wait": 60}, headers=again)):
+        assert (answer.status_code, answer.json()["message_id"]) == (200, message_id)
+        assert (answer.json()["reply"], answer.json()["partial"]) == ("a" * 400, True)
+        assert answer.json()["reason"].startswith("as it is; the reply is longer than what is held")
+    assert api.services.holdings.total == 0
+
+
+async def test_who_waits_has_a_place_until_all_of_the_reply_is_sent(
+    api: Api, mine: SessionId, deliverer: Deliverer
+) -> None:
+    reading = asyncio.Event()
+    sent = bytearray()
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b'{"message": "x"}', "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.extend(message.get("body", b""))
+        if sent and message["more_body"]:
+            await reading.wait()
+
+    headers = [(b"x-api-key", api.keys["all"].encode()), (b"content-type", b"application/json")]
+    path = f"/session/{mine}/chat"
+    scope = {"type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "query_string": b"wait=60"}
+    asking = asyncio.create_task(api.app({**scope, "headers": headers}, receive, send))
+    await deliverer.answer(*["\x01" * 60_000] * 4)
+    await until(lambda: sent, "the first part is sent")
+    await asyncio.sleep(0)
+    assert api.services.holdings.total > 240_000
+    api.services.streams.most_per_caller = 1
+    refused = await api.post(path, json={"message": "y"}, params={"wait": 1})
+    assert (refused.status_code, refused.json()["code"]) == (429, "rate_limited")
+    reading.set()
+    await asyncio.wait_for(asking, 60)
+    assert json.loads(sent)["reply"] == "\x01" * 240_000
+    assert api.services.holdings.total == 0
+    with api.services.streams.place("all"):
+        pass
+
+
+async def test_a_stream_whose_end_is_kept_no_longer_ends_all_the_same(
+    api: Api, mine: SessionId, deliverer: Deliverer, census: Census
+) -> None:
+    """It was trimmed before this manager had read it; whoever asks again is told the outcome."""
+    api.services.streams.heartbeat_seconds = 0.05
+    heard = chat(api, mine, "x")
+    listening = asyncio.create_task(heard.run())
+    await until(lambda: heard.kinds == ["message-queued"], "it has begun")
+    message_id = heard.events[0]["message_id"]
+    with census.redis() as redis, redis.pipeline(transaction=True) as both:
+        both.set(f"ended:{mine}:{message_id}", f"done {heard.events[0]['id']}")
+        both.hdel(f"session:{mine}", f"message:{message_id}")
+        both.execute()
+    await asyncio.wait_for(listening, 60)
+    assert heard.kinds == ["message-queued"]
+    again = events_of(api, mine, message_id, **{"Last-Event-ID": heard.events[0]["id"]})
+    await asyncio.wait_for(again.run(), 60)
+    (end,) = again.events
+    assert (end["event"], end["outcome"], end["partial"]) == ("message-ended", "done", True)
+
+
+async def test_a_message_that_is_stored_and_cannot_be_followed_is_not_called_lost(
+    api: Api, mine: SessionId, deliverer: Deliverer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> None:
+        raise StoreError("Redis is away")
+
+    monkeypatch.setattr(api.services.hub, "listen", away)
+    waited = await api.post(f"/session/{mine}/chat", json={"message": "x"}, params={"wait": 60})
+    assert (waited.status_code, waited.json()["status"]) == (202, "queued")
+    heard = chat(api, mine, "y")
+    await asyncio.wait_for(heard.run(), 60)
+    assert json.loads(heard.text)["code"] == "outcome_unknown"
+    assert "the message is stored" in json.loads(heard.text)["detail"]
+    waiting = await api.services.store.list_waiting(mine)
+    assert [each.message for each in waiting] == ["x", "y"]
+    assert waited.json()["message_id"] == waiting[0].message_id
 
 
 async def test_who_waits_and_who_listens_is_told_when_the_manager_ends(

@@ -8,7 +8,7 @@ import os
 import pty
 import signal
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from io import FileIO
 
 import pytest
@@ -182,15 +182,36 @@ async def test_progress_is_told_while_the_workspace_wakes(cli: Cli, uuid: Sessio
     assert (done.stdout, done.stderr) == ("y\n", "sending ...\nwaiting for the workspace ...\n")
 
 
-async def test_control_c_cancels_the_reply(either: Cli, uuid: SessionId, deliverer: Deliverer) -> None:
+async def test_a_reply_that_is_kept_no_longer_is_not_shown_as_whole(
+    either: Cli, uuid: SessionId, deliverer: Deliverer, census: Census
+) -> None:
+    again = ("chat", uuid, "x", "--key", new_session_id(), "-o", "json")
+    asking = run(either, *again)
+    await deliverer.answer("forgotten")
+    assert (await asking).json["partial"] is False
+    with census.redis() as redis:
+        redis.delete(f"events:{uuid}")
+    done = await run(either, *again)
+    assert (done.json["status"], done.json["reply"], done.json["partial"]) == ("done", "", True)
+    assert done.stderr == "a part of the reply is missing here: it is kept no longer\n"
+
+
+@asynccontextmanager
+async def replying(cli: Cli, uuid: SessionId, deliverer: Deliverer) -> AsyncIterator[tuple[Running, str]]:
+    """A call whose reply has begun, and the id of its message; it has been interrupted and asks for its end."""
     reading, writing = os.pipe()
-    with either.start("chat", uuid, "long", stdout=writing) as running, os.fdopen(reading, "rb", buffering=0) as out:
+    with cli.start("chat", uuid, "long", stdout=writing) as running, os.fdopen(reading, "rb", buffering=0) as out:
         os.close(writing)
         message_id = (await deliverer.begin()).message_id
         await deliverer.say(message_id, "so far")
         assert await asyncio.to_thread(out.read, 100) == b"so far"
         running.send(signal.SIGINT)
         await until(deliverer.wished, "it is to be cancelled")
+        yield running, message_id
+
+
+async def test_control_c_cancels_the_reply(either: Cli, uuid: SessionId, deliverer: Deliverer) -> None:
+    async with replying(either, uuid, deliverer) as (running, message_id):
         await deliverer.end(message_id, MessageOutcome.CANCELLED)
         done = await asyncio.to_thread(running.wait)
     assert done.code == STOPPED
@@ -201,14 +222,7 @@ async def test_control_c_cancels_the_reply(either: Cli, uuid: SessionId, deliver
 
 
 async def test_control_c_again_leaves_it_to_itself(cli: Cli, uuid: SessionId, deliverer: Deliverer) -> None:
-    reading, writing = os.pipe()
-    with cli.start("chat", uuid, "long", stdout=writing) as running, os.fdopen(reading, "rb", buffering=0) as out:
-        os.close(writing)
-        message_id = (await deliverer.begin()).message_id
-        await deliverer.say(message_id, "so far")
-        assert await asyncio.to_thread(out.read, 100) == b"so far"
-        running.send(signal.SIGINT)
-        await until(deliverer.wished, "it is to be cancelled")
+    async with replying(cli, uuid, deliverer) as (running, message_id):
         running.send(signal.SIGINT)
         done = await asyncio.to_thread(running.wait)
     assert done.code == STOPPED

@@ -108,7 +108,7 @@ async def test_an_agent_that_is_no_agent_has_nothing_to_say(pod: str, client: Ku
 
     session_id = SessionId("5f0c8b1e-4f57-4c43-9d3b-6f1f7a0c2d11")
     workspace = Workspace(session_id, Owner("u", "default", "default", datetime(2026, 1, 1, tzinfo=UTC)), replicas=1)
-    assert await AgentProbe(dial, lambda _: "token").ask(workspace) is None
+    assert await AgentProbe(dial, lambda _: ["token"]).ask(workspace) is None
 
 
 @pytest.mark.parametrize(

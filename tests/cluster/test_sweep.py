@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -390,3 +391,46 @@ class TestExplicitSleep:
 
         assert await stage.is_awake(session)
         assert stage.table.elements(session) == AWAKE
+
+    @pytest.mark.parametrize("method", ["get_record", "release"])
+    async def test_a_wake_that_has_not_patched_yet_keeps_its_demand(
+        self, stage: Stage, hooks: Hooks, method: str
+    ) -> None:
+        """Its patch comes after the sleep: without its demand a pod would run until KEDA's cooldown is over."""
+        asleep = stage.fleet[1]
+        wakes = stage.hooked(hooks).demand.wake(asleep)
+        asked = asyncio.Event()
+
+        async def wake_script() -> None:
+            hooks.before("wake_workspace", asked.wait)
+            waking.append(asyncio.create_task(wakes))
+            await until(lambda: hooks.calls["wake_workspace"], "its script has run")
+
+        waking: list[asyncio.Task[object]] = []
+        hooks.before(method, wake_script)
+        with pytest.raises(ConflictError, match="woken or changed meanwhile"):
+            await stage.hooked(hooks).demand.sleep(asleep)
+        asked.set()
+        await waking[0]
+
+        assert await stage.is_awake(asleep)
+        assert stage.table.elements(asleep) == AWAKE
+
+    async def test_a_wake_that_never_patches_does_not_keep_it_for_ever(self, stage: Stage) -> None:
+        """Whoever died before its patch left it to KEDA, which notes nothing on the Deployment."""
+        asleep = stage.fleet[1]
+        await stage.factory.store.wake(asleep)
+        with pytest.raises(ConflictError, match="woken or changed meanwhile"):
+            await stage.factory.demand.sleep(asleep)
+
+        stage.table.age(asleep, "woken_at", 31_000)
+        await stage.factory.demand.sleep(asleep)
+
+        assert stage.table.elements(asleep) == []
+
+    async def test_a_record_that_was_rebuilt_just_now_is_no_wake(self, stage: Stage, session: SessionId) -> None:
+        stage.table.admin.delete(f"session:{session}")
+
+        await stage.factory.demand.sleep(session)
+
+        assert await stage.is_asleep(session)

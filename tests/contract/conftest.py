@@ -10,6 +10,7 @@ import pytest_asyncio
 from sessionctl.adapters.store import keys
 from sessionctl.adapters.store.redis_store import RedisStore
 from sessionctl.adapters.store.scripts import PARTS, source
+from tests.support.dispatching import Gates, Room
 from tests.support.redis import RedisServer
 from tests.support.redis_proxy import HOST, RedisProxy
 from tests.support.table import Table
@@ -58,3 +59,18 @@ async def shaky(redis: RedisServer, proxy: RedisProxy) -> AsyncIterator[RedisSto
 @pytest.fixture
 def table(redis: RedisServer) -> Table:
     return Table(redis.admin)
+
+
+@pytest_asyncio.fixture
+async def room(store: RedisStore) -> AsyncIterator[Room]:
+    """Where dispatchers work."""
+    async with Room(store) as opened:
+        yield opened
+
+
+@pytest.fixture
+def gates(room: Room) -> Gates:
+    """What stops the replies of its agents."""
+    gates = Gates()
+    room.fake.reply = gates.reply
+    return gates

@@ -96,7 +96,7 @@ def direct(tenant: Agent) -> AgentProbe:
     async def dial(_: SessionId) -> ByteStream:
         return await TcpStream.connect(HOST, tenant.port)
 
-    return AgentProbe(dial, lambda session_id: f"token-of-{session_id}")
+    return AgentProbe(dial, lambda session_id: [f"token-of-{session_id}"])
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ class TestContract:
                 tenant.says(as_said(activity))
             if request.param == "scripted":
                 return ScriptedProbe(activity)
-            return direct(tenant) if request.param == "direct" else AgentProbe(dial, lambda _: "token")
+            return direct(tenant) if request.param == "direct" else AgentProbe(dial, lambda _: ["token"])
 
         return make
 
@@ -150,6 +150,15 @@ async def test_the_question_carries_the_sessions_own_token(tenant: Agent, probe:
     (head,) = tenant.requests
     assert head.startswith("GET /v1/activity HTTP/1.1\r\n")
     assert f"authorization: bearer token-of-{SESSION}\r\n" in head.lower()
+
+
+async def test_a_pod_that_was_started_with_the_key_before_is_asked_with_it(tenant: Agent) -> None:
+    async def dial(_: SessionId) -> ByteStream:
+        tenant.answer = plain(GOOD) if tenant.requests else plain("{}", "401 Unauthorized")
+        return await TcpStream.connect(HOST, tenant.port)
+
+    assert await AgentProbe(dial, lambda _: ["new", "before"]).ask(WORKSPACE) == BUSY
+    assert ["new" in tenant.requests[0].lower(), "bearer before\r" in tenant.requests[1].lower()] == [True, True]
 
 
 async def test_a_proxy_of_the_environment_does_not_get_the_token(
@@ -232,7 +241,7 @@ async def test_no_pod_and_no_api_server(forwarder: tuple[ApiServer, PortForwarde
     async def dial(session_id: SessionId) -> ByteStream:
         return await real.open(PodPort("sessions", f"uuid={session_id}", 8081))
 
-    probe = AgentProbe(dial, lambda _: "token")
+    probe = AgentProbe(dial, lambda _: ["token"])
     assert await probe.ask(WORKSPACE) is None
     api.add_pod("sessions", "pod", {"uuid": SESSION}, p8081=0)
     assert await probe.ask(WORKSPACE) is None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -12,57 +11,19 @@ import pytest
 import pytest_asyncio
 
 from sessionctl.adapters.store import keys
-from sessionctl.adapters.store.redis_store import RedisStore
-from sessionctl.core import pods, sending
+from sessionctl.core import dispatcher, pods
 from sessionctl.core.delivery import Result
 from sessionctl.core.dispatcher import Doorbell
 from sessionctl.errors import ClusterError, StoreError
-from sessionctl.models import AgentMessage, Cancellation, EventKind, MessageOutcome, SessionId
+from sessionctl.models import EnqueueOutcome, EventKind, MessageOutcome, SessionId
 from tests.support.between import Hooks
-from tests.support.dispatching import HURRIED, SETTINGS, Mortal, Room
+from tests.support.dispatching import HURRIED, Gates, Mortal, Room
 from tests.support.redis import RedisServer
+from tests.support.sessions import make_workspace
 from tests.support.table import Table
 from tests.support.waiting import throughout, until
 
 DONE, FAILED = MessageOutcome.DONE, MessageOutcome.FAILED
-CANCELLED, INTERRUPTED = MessageOutcome.CANCELLED, MessageOutcome.INTERRUPTED
-
-
-@pytest_asyncio.fixture
-async def room(store: RedisStore) -> AsyncIterator[Room]:
-    async with Room(store) as opened:
-        yield opened
-
-
-class Gates:
-    """Replies that stop before each word but the first, until they are let go."""
-
-    def __init__(self) -> None:
-        self.reached: dict[str, asyncio.Event] = {}
-        self.opened: dict[str, asyncio.Event] = {}
-
-    def _of(self, kind: dict[str, asyncio.Event], text: str) -> asyncio.Event:
-        return kind.setdefault(text, asyncio.Event())
-
-    async def reply(self, text: str) -> AsyncGenerator[str, None]:
-        for number, word in enumerate(text.split()):
-            if number:
-                self._of(self.reached, text).set()
-                await self._of(self.opened, text).wait()
-            yield word
-
-    async def running(self, text: str) -> None:
-        await self._of(self.reached, text).wait()
-
-    def open(self, text: str) -> None:
-        self._of(self.opened, text).set()
-
-
-@pytest.fixture
-def gates(room: Room) -> Gates:
-    gates = Gates()
-    room.fake.reply = gates.reply
-    return gates
 
 
 async def test_messages_are_answered_in_order_and_leave_nothing_behind(room: Room, table: Table) -> None:
@@ -155,8 +116,8 @@ async def test_two_dispatchers_share_sessions_without_a_word(room: Room) -> None
     for number in range(1, 6):
         for session_id in sessions:
             await room.chat(session_id, "hello", first=number)
-            for dispatcher in both:
-                dispatcher.notify(session_id)
+            for each in both:
+                each.notify(session_id)
     for session_id in sessions:
         assert await room.all_end(session_id, "m5") == [(f"m{number}", DONE) for number in range(1, 6)]
 
@@ -320,264 +281,6 @@ class TestHold:
         assert await room.all_end(session_id, "m1") == [("m1", DONE)]
 
 
-class TestAgents:
-    async def test_one_that_is_away_is_asked_until_it_is_back(self, room: Room) -> None:
-        session_id = await room.session()
-        room.fake.away.add(session_id)
-        await room.chat(session_id, "hello")
-        hooks = Hooks()
-        room.dispatcher(hooks.around(room.store))
-        await until(lambda: hooks.calls["start_message"] > 2, "it is tried again")
-        room.fake.away.discard(session_id)
-        assert await room.all_end(session_id, "m1") == [("m1", DONE)]
-
-    async def test_one_that_stays_away_blocks_nothing_for_ever(self, room: Room) -> None:
-        session_id = await room.session()
-        room.fake.away.add(session_id)
-        await room.chat(session_id, "one")
-        room.dispatcher()
-        assert await room.all_end(session_id, "m1") == [("m1", FAILED)]
-        assert "cannot be reached" in await room.reason(session_id)
-        room.fake.away.discard(session_id)
-        await room.chat(session_id, "two", first=2)
-        assert await room.all_end(session_id, "m2") == [("m1", FAILED), ("m2", DONE)]
-        assert room.metrics.messages == {FAILED: 1, DONE: 1}
-
-    async def test_what_somebody_else_had_sent_may_have_run(self, room: Room) -> None:
-        session_id = await room.session()
-        await room.chat(session_id, "one")
-        fence = await room.store.take_dispatch(session_id, "one that dies", timedelta(milliseconds=1))
-        assert fence is not None
-        await room.store.start_message(fence, "m1", "its pod")
-        room.fake.away.add(session_id)
-        room.dispatcher()
-        assert await room.all_end(session_id, "m1") == [("m1", INTERRUPTED)]
-
-    async def test_time_without_a_ready_pod_does_not_count(self, room: Room) -> None:
-        session_id = await room.session()
-        await room.chat(session_id, "one")
-        room.field.show_pod(session_id, ready=False)
-        await until(lambda: room.sees(session_id, ready=False), "the mirror shows it")
-        room.fake.away.add(session_id)
-        hooks = Hooks()
-
-        async def back() -> None:
-            room.fake.away.discard(session_id)
-
-        hooks.before("start_message", back, nth=2)
-        room.dispatcher(hooks.around(room.store))
-        await asyncio.sleep(2 * SETTINGS.retry_limit.total_seconds())
-        assert await room.ends(session_id) == []
-        room.field.show_pod(session_id, ready=True)
-        assert await room.all_end(session_id, "m1") == [("m1", DONE)]
-
-    async def test_one_that_dies_midway_ends_its_message_and_runs_the_next(self, room: Room, gates: Gates) -> None:
-        room.fake.repeatable = False
-        session_id = await room.session()
-        await room.chat(session_id, "one two", "three")
-        room.dispatcher()
-        await gates.running("one two")
-        room.field.show_pod(session_id, ready=False, ending=True)
-        await room.fake.kill(session_id)
-        room.field.remove_pod(session_id)
-        room.field.show_pod(session_id, "another")
-        assert await room.all_end(session_id, "m2") == [("m1", INTERRUPTED), ("m2", DONE)]
-        assert await room.reply(session_id) == "one"
-        assert room.fake.begun == {"m1": 1, "m2": 1}
-
-    async def test_one_that_repeats_has_its_last_attempt_recorded(self, room: Room, gates: Gates) -> None:
-        session_id = await room.session()
-        await room.chat(session_id, "one two")
-        room.dispatcher()
-        await gates.running("one two")
-        await room.fake.kill(session_id)
-        gates.open("one two")
-        assert await room.all_end(session_id, "m1") == [("m1", DONE)]
-        assert await room.reply(session_id) == "onetwo"
-        assert room.fake.begun == {"m1": 2}
-
-    async def test_files_that_died_with_their_pod_are_not_taken_for_a_fresh_start(
-        self, room: Room, gates: Gates
-    ) -> None:
-        """The dispatcher dies with the pod, before a word is recorded; an ephemeral workspace remembers nothing."""
-        room.fake.repeatable = False
-        session_id = await room.session(keeps_volume=False)
-        await room.chat(session_id, "one two")
-        mortal = Mortal(room.store, "append_reply")
-        room.dispatcher(mortal).notify(session_id)
-        await mortal.stopped.wait()
-        room.field.remove_pod(session_id)
-        room.field.show_pod(session_id, "another")
-        await room.fake.kill(session_id, with_files=True)
-        await until(lambda: "another" in room.field.pods, "there is another pod")
-        room.dispatcher()
-        assert await room.all_end(session_id, "m1") == [("m1", INTERRUPTED)]
-        assert room.fake.begun == {"m1": 1}
-
-    async def test_an_endless_series_of_cuts_has_an_end(self, room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-        async def reply(text: str) -> AsyncGenerator[str, None]:
-            if text == "deadly":
-                asyncio.get_running_loop().call_soon(lambda: asyncio.ensure_future(room.fake.kill(session_id)))
-                await asyncio.Event().wait()
-            yield text
-
-        room.fake.reply = reply
-        session_id = await room.session()
-        await room.chat(session_id, "deadly", "hello")
-        monkeypatch.setattr(sending, "MOST_CUTS", 3)
-        room.dispatcher(settings=replace(SETTINGS, retry_limit=timedelta(hours=1)))
-        assert await room.all_end(session_id, "m2") == [("m1", INTERRUPTED), ("m2", DONE)]
-
-    async def test_a_reply_that_is_too_long_is_kept_as_far_as_it_may_go(self, room: Room) -> None:
-        async def reply(text: str) -> AsyncGenerator[str, None]:
-            for _ in range(100):
-                yield "äöü"
-
-        room.fake.reply = reply
-        session_id = await room.session()
-        await room.chat(session_id, "hello")
-        room.dispatcher(settings=replace(SETTINGS, max_reply_bytes=21))
-        assert await room.all_end(session_id, "m1") == [("m1", DONE)]
-        assert await room.reply(session_id) == "äöüäöüäöüä"
-        assert "longer than 21 bytes" in await room.reason(session_id)
-
-    async def test_what_arrives_meanwhile_is_one_piece_and_the_first_word_is_not_delayed(self, room: Room) -> None:
-        async def reply(text: str) -> AsyncGenerator[str, None]:
-            yield "first "
-            await recording.wait()
-            for number in range(1000):
-                yield f"{number} "
-            said.set()
-
-        recording, said, hooks = asyncio.Event(), asyncio.Event(), Hooks()
-
-        async def slow() -> None:
-            recording.set()
-            await said.wait()
-            await asyncio.sleep(0.1)
-
-        hooks.before("append_reply", slow)
-        room.fake.reply = reply
-        session_id = await room.session()
-        await room.chat(session_id, "hello")
-        room.dispatcher(hooks.around(room.store))
-        assert await room.all_end(session_id, "m1") == [("m1", DONE)]
-        pieces = await room.pieces(session_id)
-        assert pieces[0] == "first "
-        assert "".join(pieces[1:]) == "".join(f"{number} " for number in range(1000))
-        assert len(pieces) <= 3
-
-    async def test_one_that_refuses_or_breaks_the_rules_blocks_nobody(self, room: Room, gates: Gates) -> None:
-        """A bad session beside a good one, and a bad message before a good one."""
-
-        bad, good = await room.session(), await room.session()
-        async with room.fake.send(AgentMessage(bad, "m1", "the same id for another text", "alice")):
-            await room.chat(bad, "one two", "three")
-        await room.chat(good, "one")
-        room.dispatcher()
-        assert await room.all_end(good, "m1") == [("m1", DONE)]
-        assert await room.all_end(bad, "m2") == [("m1", FAILED), ("m2", DONE)]
-        assert await room.reason(bad) == "the agent refused with status 409"
-
-
-class TestCancel:
-    async def test_a_message_that_waits_is_never_sent(self, room: Room, gates: Gates) -> None:
-        session_id = await room.session()
-        await room.chat(session_id, "one two", "never")
-        room.dispatcher()
-        await gates.running("one two")
-        assert await room.store.cancel_message(session_id, "m2") is Cancellation.CANCELLED
-        gates.open("one two")
-        assert await room.all_end(session_id, "m1") == [("m2", CANCELLED), ("m1", DONE)]
-        await room.is_free(session_id)
-        assert room.fake.begun == {"m1": 1}
-
-    async def test_a_message_that_runs_has_the_agents_own_outcome(self, room: Room, gates: Gates) -> None:
-        session_id = await room.session()
-        await room.chat(session_id, "one two", "next")
-        room.dispatcher()
-        await gates.running("one two")
-        assert await room.store.cancel_message(session_id, "m1") is Cancellation.CANCELLING
-        assert await room.all_end(session_id, "m2") == [("m1", CANCELLED), ("m2", DONE)]
-        assert await room.reply(session_id) == "one"
-
-    async def test_a_wish_outlives_whoever_heard_it(self, room: Room, gates: Gates) -> None:
-        session_id = await room.session()
-        await room.chat(session_id, "one two")
-        mortal = Mortal(room.store, "renew_dispatch")
-        room.dispatcher(mortal).notify(session_id)
-        await gates.running("one two")
-        await mortal.stopped.wait()
-        await room.store.cancel_message(session_id, "m1")
-        room.dispatcher()
-        assert await room.all_end(session_id, "m1") == [("m1", CANCELLED)]
-
-    async def test_what_its_agent_never_heard_of_is_cancelled(self, room: Room) -> None:
-        session_id = await room.session()
-        await room.chat(session_id, "hello")
-        mortal = Mortal(room.store, "start_message", before=False)
-        room.dispatcher(mortal).notify(session_id)
-        await mortal.stopped.wait()
-        assert await room.store.cancel_message(session_id, "m1") is Cancellation.CANCELLING
-        room.dispatcher()
-        assert await room.all_end(session_id, "m1") == [("m1", CANCELLED)]
-        assert room.fake.begun == {}
-
-    async def test_an_agent_that_does_not_heed_it_is_not_waited_for_for_ever(
-        self, room: Room, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        async def reply(text: str) -> AsyncGenerator[str, None]:
-            while text == "stubborn":
-                yield "."
-                await asyncio.sleep(0.01)
-            yield text
-
-        async def deaf(*_: object) -> bool:
-            return True
-
-        room.fake.reply = reply
-        session_id = await room.session()
-        await room.chat(session_id, "stubborn")
-        monkeypatch.setattr(room.fake, "cancel", deaf)
-        room.dispatcher()
-        await until(lambda: room.fake.begun, "it runs")
-        await room.store.cancel_message(session_id, "m1")
-        assert await room.all_end(session_id, "m1") == [("m1", CANCELLED)]
-        assert "did not" in await room.reason(session_id)
-
-    async def test_one_whose_agent_is_away_is_cancelled_sooner_than_given_up(self, room: Room) -> None:
-        session_id = await room.session()
-        room.fake.away.add(session_id)
-        await room.chat(session_id, "hello")
-        hooks = Hooks()
-        room.dispatcher(hooks.around(room.store), replace(SETTINGS, retry_limit=timedelta(hours=1)))
-        await until(lambda: hooks.calls["start_message"] > 1, "it is tried")
-        await room.store.cancel_message(session_id, "m1")
-        assert await room.all_end(session_id, "m1") == [("m1", CANCELLED)]
-
-
-async def test_what_somebody_else_has_ended_is_stopped_and_the_next_goes_on(room: Room) -> None:
-    go_on = asyncio.Event()
-
-    async def reply(text: str) -> AsyncGenerator[str, None]:
-        yield text
-        if text == "endless":
-            await go_on.wait()
-            yield text
-            await asyncio.Event().wait()
-
-    room.fake.reply = reply
-    session_id = await room.session()
-    await room.chat(session_id, "endless", "next")
-    room.dispatcher()
-    await room.says(session_id, "endless")
-    await room.store.settle_waiting(session_id, CANCELLED, "its session was put to sleep")
-    await room.chat(session_id, "new", first=3)
-    go_on.set()
-    assert await room.all_end(session_id, "m3") == [("m1", CANCELLED), ("m2", CANCELLED), ("m3", DONE)]
-    assert await room.reply(session_id) == "endless"
-
-
 @pytest.mark.parametrize("step", ["get_next", "renew_dispatch"])
 async def test_a_cancellation_that_is_swallowed_ends_it_all_the_same(room: Room, gates: Gates, step: str) -> None:
     """As the client of Redis may, before Python 3.12."""
@@ -596,6 +299,47 @@ async def test_a_cancellation_that_is_swallowed_ends_it_all_the_same(room: Room,
     delivery.cancel()
     ended, _ = await asyncio.wait([delivery], timeout=5)
     assert ended
+
+
+async def test_a_chat_that_is_stored_is_not_called_lost_when_its_session_cannot_be_woken(room: Room) -> None:
+    """Redis is lost between the two steps: whoever is told of a failure would send it again."""
+    session_id = await room.session(replicas=0, ready=False)
+    hooks = Hooks()
+
+    async def away() -> None:
+        raise StoreError("away")
+
+    hooks.before("wake", away)
+    done, notice = await room.demand(hooks.around(room.store)).enqueue(session_id, "m1", "hello", 100)
+    assert done.outcome is EnqueueOutcome.ADDED
+    assert notice is not None
+    assert "stored" in notice
+    assert [each.message_id for each in await room.store.list_waiting(session_id)] == ["m1"]
+
+
+async def test_one_tenants_slow_agents_leave_room_for_others(
+    room: Room, gates: Gates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, "MOST_SESSIONS", 10)
+    slow = [await room.session() for _ in range(15)]
+    owner = replace(make_workspace().owner, tenant="another")
+    quick = await room.session(owner=owner)
+    for session_id in slow:
+        await room.chat(session_id, "one two")
+    working = room.dispatcher(settings=HURRIED, scans=False)
+    await working.scan()
+    await until(lambda: room.fake.begun["m1"] == 8, "as many run as have room")
+    await room.chat(quick, "hello")
+    await working.scan()
+    assert await room.all_end(quick, "m1") == [("m1", DONE)]
+    assert room.fake.begun["m1"] == 9
+    gates.open("one two")
+
+    async def all_end() -> bool:
+        await working.scan()
+        return room.metrics.messages == {DONE: 16}
+
+    await until(all_end, "the others find room later")
 
 
 async def test_sessions_that_wait_delay_no_other(room: Room) -> None:

@@ -193,7 +193,7 @@ class Room:
     def dispatcher(self, store: Any = None, settings: ChatSettings = SETTINGS, *, scans: bool = True) -> Dispatcher:
         """Start one, as a process of its own would have."""
         store = store or self.store
-        made = Dispatcher(self._means(store, settings), self.demand(store), self.metrics)
+        made = Dispatcher(self._means(store, settings), self.demand(store), self.metrics, self.mirror.find_tenant)
         self._dispatchers.append(made)
         if scans:
             self._tasks.append(asyncio.create_task(self._scan(made, settings)))
@@ -284,3 +284,27 @@ class Room:
             return session_id not in await self.store.list_pending()
 
         await until(free, "nothing is pending")
+
+
+class Gates:
+    """Replies that stop before each word but the first, until they are let go."""
+
+    def __init__(self) -> None:
+        self.reached: dict[str, asyncio.Event] = {}
+        self.opened: dict[str, asyncio.Event] = {}
+
+    def _of(self, kind: dict[str, asyncio.Event], text: str) -> asyncio.Event:
+        return kind.setdefault(text, asyncio.Event())
+
+    async def reply(self, text: str) -> AsyncGenerator[str, None]:
+        for number, word in enumerate(text.split()):
+            if number:
+                self._of(self.reached, text).set()
+                await self._of(self.opened, text).wait()
+            yield word
+
+    async def running(self, text: str) -> None:
+        await self._of(self.reached, text).wait()
+
+    def open(self, text: str) -> None:
+        self._of(self.opened, text).set()

@@ -95,6 +95,29 @@ async def test_what_is_kept_no_longer_is_told() -> None:
         assert [(piece.text, piece.gap) async for piece in reply] == [("a", False), ("c", True), ("d", False)]
 
 
+@pytest.mark.parametrize(
+    ("deltas", "end", "partial"),
+    [
+        ([delta(2, "a", 1)], {"attempt": 1, "seq": 1}, False),
+        ([delta(2, "a", 1)], {}, False),
+        ([], {}, False),
+        ([delta(2, "a", 2, first=1), delta(3, "c", 9, first=8)], {"attempt": 1, "seq": 9}, True),
+        ([delta(2, "a", 1)], {"attempt": 1, "seq": 2}, True),
+        ([delta(2, "a", 1)], {"attempt": 2, "seq": 1}, True),
+        ([], {"attempt": 1, "seq": 3}, True),
+        ([], {"partial": True}, True),
+        ([delta(2, "b", 5), delta(3, "a", 1, attempt=2)], {"attempt": 2, "seq": 1}, False),
+    ],
+)
+async def test_a_reply_that_lacks_something_says_so(
+    deltas: list[dict[str, Any]], end: dict[str, Any], partial: bool
+) -> None:
+    *before, last = reply_of(*deltas)
+    async with client(Server(streamed([frames([*before, last | end])]))) as api, api.stream(SESSION, "hi") as reply:
+        _ = [piece async for piece in reply]
+    assert (reply.outcome, reply.partial) == ("done", partial)
+
+
 async def test_a_message_that_the_server_has_lost_ends_the_reply() -> None:
     server = Server(streamed([frames(reply_of()[:1])]), problem(404, "not_found", "there is no message"))
     async with client(server) as api, api.stream(SESSION, "hello") as reply:

@@ -56,7 +56,7 @@ class StorePart:
 
     def _endings(self, session_id: SessionId) -> tuple[int | str, ...]:
         """Return what every script wants first that may end a chat."""
-        return *self._caps, keys.ended(session_id), max(1, self._remembered // _MILLISECOND)
+        return *self._caps, keys.ended(session_id), max(1, self._remembered // _MILLISECOND), keys.WAITING_BYTES
 
     def _translated(self, trace: Trace | None = None) -> AbstractContextManager[None]:
         return translated(self._endpoint, self._route, trace)

@@ -36,7 +36,14 @@ class RedisDemand(StorePart):
         return _woken(answer)
 
     async def enqueue(
-        self, session_id: SessionId, message_id: str, message: str, max_waiting: int, hold: timedelta
+        self,
+        session_id: SessionId,
+        message_id: str,
+        message: str,
+        max_waiting: int,
+        hold: timedelta,
+        *,
+        tenant_bytes: int = 0,
     ) -> Enqueued:
         """See ``ports.DemandStore``."""
         message = writable(message)
@@ -52,7 +59,16 @@ class RedisDemand(StorePart):
                 keys.marks(session_id),
                 keys.ended(session_id, message_id),
             ],
-            [*self._endings(session_id), session_id, message_id, element, message, max_waiting, hold // _MILLISECOND],
+            [
+                *self._endings(session_id),
+                session_id,
+                message_id,
+                element,
+                message,
+                max_waiting,
+                hold // _MILLISECOND,
+                tenant_bytes,
+            ],
         )
         refuse(session_id, word)
         fresh, last_active, event_id, ended = answer
@@ -63,9 +79,12 @@ class RedisDemand(StorePart):
             ended=MessageOutcome(ended) if ended else None,
         )
 
-    async def release(self, session_id: SessionId, release_after: timedelta, *, force: bool) -> ReleaseOutcome:
+    async def release(
+        self, session_id: SessionId, release_after: timedelta, *, force: bool, woken_at: int | None = None
+    ) -> ReleaseOutcome:
         """See ``ports.DemandStore``."""
-        return await self._release(session_id, release_after // _MILLISECOND, int(force), "sleeping", "")
+        judged = "" if woken_at is None else woken_at
+        return await self._release(session_id, release_after // _MILLISECOND, int(force), "sleeping", judged)
 
     async def give_up(self, session_id: SessionId, woken_at: int) -> ReleaseOutcome:
         """See ``ports.DemandStore``."""

@@ -83,12 +83,23 @@ class RedisDispatch(StorePart):
         )
         _check(fence, str(word), message_id)
 
-    async def append_reply(self, fence: Fence, message_id: str, piece: ReplyDelta, first_seq: int) -> None:
+    async def append_reply(
+        self, fence: Fence, message_id: str, piece: ReplyDelta, first_seq: int, total_bytes: int = 0
+    ) -> None:
         """See ``ports.DispatchStore``."""
         word = await self._run(
             "append_reply",
             self._written(fence.session_id),
-            [*self._caps, fence.token, message_id, piece.attempt, first_seq, piece.seq, writable(piece.text)],
+            [
+                *self._caps,
+                fence.token,
+                message_id,
+                piece.attempt,
+                first_seq,
+                piece.seq,
+                writable(piece.text),
+                total_bytes,
+            ],
         )
         _check(fence, str(word), message_id)
 
@@ -152,5 +163,6 @@ def _decode(message_id: str, element: str, state: str, user_id: str, cancelling:
         filled_at=int(chat.get("filled", 0)),
         started_in=chat.get("pod"),
         progress=Progress(attempt=int(chat.get("attempt", 0)), seq=int(chat.get("seq", 0))),
+        reply_bytes=int(chat.get("bytes", 0)),
         cancelling=cancelling == "1",
     )

@@ -9,6 +9,8 @@ from sessionctl.labels import user_hash
 
 EPOCH: Final = "epoch"
 DISPATCH_PENDING: Final = "dispatch:pending"
+WAITING_BYTES: Final = "waiting:bytes"
+"""Hash: the bytes of the messages that wait, of each tenant, and when they were counted anew."""
 RECORD_PREFIX: Final = "session:"
 TOMBSTONE_PREFIX: Final = "deleted:"
 RESERVATION_PREFIX: Final = "lock:reserved:"

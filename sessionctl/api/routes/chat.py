@@ -12,6 +12,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from sessionctl.api.guard import Given, GuardedRoute, Session, Who, admit, guarded
 from sessionctl.api.routes.sessions import IdempotencyKey
 from sessionctl.api.sse import EVENTS_CONTENT, MEDIA_TYPE, EventStream
+from sessionctl.api.waited import WaitedAnswer
 from sessionctl.core.reports import chat_reply, conversation
 from sessionctl.errors import (
     ConflictError,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from sessionctl.api.services import Services
     from sessionctl.core.chats import Accepted
+    from sessionctl.core.holdings import Share
     from sessionctl.core.replies import Reply
     from sessionctl.models import StoredEvent
 
@@ -90,14 +92,22 @@ async def chat(
         return message_stream(request, services, Scope.WRITE, accept, None)
     if wait is None:
         return QueuedChat(uuid=session_id, message_id=(await accept()).message_id)
-    # As a stream does, it holds a socket and listens: it has a place before anything is stored.
-    with services.streams.place(who.caller.name):
+    seconds = wait
+
+    async def waiting(share: Share) -> tuple[HTTPStatus, QueuedChat | ChatReply]:
         accepted = await accept()
-        reply = await _wait(services, accepted, wait)
-    if reply is None:
-        return QueuedChat(uuid=session_id, message_id=accepted.message_id)
-    answer = chat_reply(session_id, reply)
-    return Response(answer.model_dump_json(exclude_none=True), HTTPStatus.OK, media_type="application/json")
+        reply = await _wait(services, accepted, seconds, share)
+        if reply is None:
+            return HTTPStatus.ACCEPTED, QueuedChat(uuid=session_id, message_id=accepted.message_id)
+        return HTTPStatus.OK, chat_reply(session_id, reply)
+
+    return WaitedAnswer(
+        waiting=waiting,
+        streams=services.streams,
+        holdings=services.holdings,
+        caller=who.caller.name,
+        tenant=who.caller.tenant,
+    )
 
 
 def _wants_stream(request: Request) -> bool:
@@ -113,12 +123,12 @@ def _check_wait(services: Services, wait: int, *, streamed: bool) -> None:
         raise InvalidRequestError("a stream waits by itself", field="wait")
 
 
-async def _wait(services: Services, accepted: Accepted, seconds: int) -> Reply | None:
+async def _wait(services: Services, accepted: Accepted, seconds: int, share: Share) -> Reply | None:
     """Return the reply; None when it does not come in time, or the process ends before, or Redis is lost.
 
     The message is stored in any case: an error would have it sent again.
     """
-    waiting = asyncio.create_task(services.chats.wait(accepted))
+    waiting = asyncio.create_task(services.chats.wait(accepted, share))
     ended = asyncio.create_task(services.life.ending.wait())
     try:
         await asyncio.wait((waiting, ended), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)

@@ -1,7 +1,7 @@
 -- KEYS tombstone record queue events marks dispatch:pending user-index epoch lock; ARGV caps, prefix and lifetime of
--- ended, uuid, lifetime in ms, reason, only if nobody wants it. An accepted message has its outcome before its session is
+-- ended, waiting:bytes, uuid, lifetime in ms, reason, only if nobody wants it. An accepted message has its outcome before its session is
 -- gone. A wake before this leaves its demand, and one after it finds the tombstone.
-local uuid, lifetime, reason, unwanted = unpack(ARGV, 7)
+local uuid, lifetime, reason, unwanted = unpack(ARGV, 8)
 if unwanted == '1' and (
   redis.call('GET', KEYS[8]) ~= current_run_id() or redis.call('EXISTS', KEYS[1]) == 1
   or redis.call('EXISTS', KEYS[2]) == 0 or redis.call('EXISTS', KEYS[3]) == 1

@@ -1,6 +1,6 @@
--- KEYS record queue events marks tombstone; ARGV caps, prefix and lifetime of ended, id. Answers a word.
+-- KEYS record queue events marks tombstone; ARGV caps, prefix and lifetime of ended, waiting:bytes, id. Answers a word.
 local stream = stream_of(KEYS[3], KEYS[4], KEYS[1], KEYS[5])
-local id = ARGV[7]
+local id = ARGV[8]
 local chat = read_chat(KEYS[1], id)
 if not chat then
   local ended = redis.call('GET', ARGV[5] .. id)

@@ -1,8 +1,8 @@
--- Shared by the scripts that change chats; after the caps, the arguments are the prefix of ended:<uuid>:<id> and its
--- lifetime in ms.
+-- Shared by the scripts that change chats; after the caps, the arguments of those that may end one are the prefix of
+-- ended:<uuid>:<id>, its lifetime in ms, and the name of waiting:bytes.
 -- A chat that waits or runs is an element of the list, and the field message:<id> of the record: its `event` (the id of
 -- message-queued), when it was queued `at`, the `size` of the element, when the list was `filled` and until when that is a reason to `hold` it, and,
--- once it was sent, the `pod`, and the `attempt` and `seq` of the last line of the reply. No more than one was sent: the
+-- once it was sent, the `pod`, the `attempt` and `seq` of the last line of the reply, and how many `bytes` the attempt has. No more than one was sent: the
 -- first of the list. After its end there is only ended:<uuid>:<id>, so that records do not grow.
 local function decode_chat(text)
   if not text then
@@ -53,6 +53,24 @@ local function remove_element(queue, id)
   end
 end
 
+-- Counts bytes of what waits for its tenant: in one step with whatever it is about, so that no death of a manager makes a
+-- difference.
+local function count_for_tenant(record, difference)
+  local tenant = redis.call('HGET', record, 'tenant') or ''
+  local left = redis.pcall('HINCRBY', ARGV[7], tenant, difference)
+  if type(left) == 'table' then
+    -- Somebody put something else in its place.
+    redis.call('DEL', ARGV[7])
+  elseif left <= 0 then
+    redis.call('HDEL', ARGV[7], tenant)
+  end
+end
+
+local function count_waiting(record, difference)
+  redis.call('HINCRBY', record, 'chat_bytes', difference)
+  count_for_tenant(record, difference)
+end
+
 -- Gives a chat its one outcome.
 local function end_chat(stream, queue, id, chat, outcome, reason)
   -- This first: it needs no memory, and once a script has written, Redis lets it do what does.
@@ -63,7 +81,7 @@ local function end_chat(stream, queue, id, chat, outcome, reason)
     redis.call('RPUSH', queue, 'awake')
   end
   redis.call('HINCRBY', stream.record, 'chats', -1)
-  redis.call('HINCRBY', stream.record, 'chat_bytes', 0 - (chat.size or 0))
+  count_waiting(stream.record, 0 - (chat.size or 0))
   if redis.call('HGET', stream.record, 'cancelling') == id then
     redis.call('HDEL', stream.record, 'cancelling')
   end
@@ -71,6 +89,12 @@ local function end_chat(stream, queue, id, chat, outcome, reason)
   if reason ~= '' then
     table.insert(fields, 'detail')
     table.insert(fields, reason)
+  end
+  if chat.seq then
+    -- The last piece: whoever has not seen it, because it is kept no longer, has to know.
+    for _, field in ipairs({ 'attempt', integer(chat.attempt or 1), 'seq', integer(chat.seq) }) do
+      table.insert(fields, field)
+    end
   end
   append(stream, fields)
   redis.call('SET', ARGV[5] .. id, outcome .. ' ' .. chat.event, 'PX', ARGV[6])
@@ -91,7 +115,12 @@ local function settle(stream, queue, pending, uuid, outcome, reason)
       table.insert(settled, id)
     end
   end
+  local left = tonumber(redis.call('HGET', stream.record, 'chat_bytes') or '0')
+  -- This needs no memory: see above.
   redis.call('HDEL', stream.record, 'chats', 'chat_bytes')
   redis.call('SREM', pending, uuid)
+  if left ~= 0 then
+    count_for_tenant(stream.record, 0 - left)
+  end
   return settled
 end

@@ -1,14 +1,10 @@
--- KEYS record queue events marks tombstone; ARGV caps, prefix and lifetime of ended, token, id, outcome, reason. Answers
+-- KEYS record queue events marks tombstone; ARGV caps, prefix and lifetime of ended, waiting:bytes, token, id, outcome, reason. Answers
 -- 'ok', 'ended' or 'lost'.
 local record = KEYS[1]
-local token, id, outcome, reason = unpack(ARGV, 7)
-local held, state = holds(record, token, id)
-if not held then
-  return 'lost'
-end
-local chat = decode_chat(state)
+local token, id, outcome, reason = unpack(ARGV, 8)
+local chat, refused = held_chat(record, token, id)
 if not chat then
-  return 'ended'
+  return refused
 end
 end_chat(stream_of(KEYS[3], KEYS[4], record, KEYS[5]), KEYS[2], id, chat, outcome, reason)
 local last_active = tonumber(redis.call('HGET', record, 'last_active') or '0')

@@ -1,7 +1,7 @@
--- KEYS record queue tombstone dispatch:pending events marks epoch; ARGV caps, prefix and lifetime of ended, uuid, outcome,
+-- KEYS record queue tombstone dispatch:pending events marks epoch; ARGV caps, prefix and lifetime of ended, waiting:bytes, uuid, outcome,
 -- reason, and the woken_at whose start was judged ('': whatever it is).
 -- Answers the ids of the chats that got their outcome now. Other demand stays.
-local uuid, outcome, reason, woken_at = unpack(ARGV, 7)
+local uuid, outcome, reason, woken_at = unpack(ARGV, 8)
 if woken_at ~= '' and (
   redis.call('GET', KEYS[7]) ~= current_run_id() or (redis.call('HGET', KEYS[1], 'woken_at') or '0') ~= woken_at
 ) then
