@@ -37,9 +37,9 @@ MOST_STREAMS_PER_CALLER: Final = 500
 class Streams:
     """The open streams of this process."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_per_caller: int = MOST_STREAMS_PER_CALLER) -> None:
         self.heartbeat_seconds = HEARTBEAT_SECONDS
-        self.most_per_caller = MOST_STREAMS_PER_CALLER
+        self.most_per_caller = most_per_caller
         self._open: Counter[str] = Counter()
 
     @contextmanager
