@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sessionctl.ports import Clock, ClusterView
 
 ROUTER_CACHE: Final = timedelta(seconds=1)
-"""For so long a router asks nobody, and requests are not seen here. With the pause below it makes the touch interval."""
+"""For so long a router asks nobody, and requests are not seen here. With the pause it makes the touch interval."""
 PATIENCE_SECONDS: Final = 1.0
 MOST_NOTED: Final = 4096
 
