@@ -16,6 +16,7 @@ from sessionctl.models import EventKind, Login, SessionId
 from tests.api.browser import FORM, NAVIGATION, Browser, link_to, logged_in
 from tests.api.world import MINE, Api, open_api
 from tests.support.census import Census
+from tests.support.redis_proxy import RedisProxy
 from tests.support.waiting import until
 
 STATE = "state-of-this-browser"
@@ -205,30 +206,27 @@ async def test_a_deleted_session_lets_nobody_in(api: Api, census: Census) -> Non
     uuid = SessionId((await api.post("/session/create", json={"user_id": "leaving"})).json()["uuid"])
     browser, link = await logged_in(api, uuid), await link_to(api, uuid, STATE)
     assert (await api.delete(f"/session/{uuid}")).status_code == 202
-
-    async def is_shut() -> bool:
-        return await browser.auth() == 401
-
-    await until(is_shut, "the cookie is refused")
+    await until(lambda: _is(browser, 401), "the cookie is refused")
     assert (await Browser(api, uuid, {"__Host-session-state": STATE}).login(link)).status_code == 403
-    assert (await api.post(f"/session/{uuid}/restore")).status_code == 202
+    assert (await api.post(f"/session/{uuid}/restore")).status_code == 200
     assert await browser.auth() == 401
     await api.delete(f"/session/{uuid}?purge=true")
     census.wipe([uuid])
 
 
 async def test_without_redis_the_router_is_told_to_go_on_as_before(
-    exposed: Api, mine: SessionId, redis_proxy: object
+    exposed: Api, mine: SessionId, redis_proxy: RedisProxy
 ) -> None:
     browser = await logged_in(exposed, mine)
     assert await browser.auth() == 204
-    redis_proxy.away = True  # type: ignore[attr-defined]
+    redis_proxy.away = True
+    await until(lambda: _is(browser, 503), "what was under way is answered")
     answers = await asyncio.gather(*(browser.send("auth") for _ in range(20)))
     assert {answer.status_code for answer in answers} == {503}
     assert (await browser.login("/_session/login?code=" + "x" * 43)).status_code == 503
-    redis_proxy.away = False  # type: ignore[attr-defined]
+    redis_proxy.away = False
+    await until(lambda: _is(browser, 204), "it is let in again")
 
-    async def is_back() -> bool:
-        return await browser.auth() == 204
 
-    await until(is_back, "it is let in again")
+async def _is(browser: Browser, status: int) -> bool:
+    return await browser.auth() == status

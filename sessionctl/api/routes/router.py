@@ -25,6 +25,7 @@ from sessionctl.errors import (
     NotFoundError,
     SessionctlError,
     UnauthenticatedError,
+    UnavailableError,
 )
 from sessionctl.models import Caller, CodeOutcome, Scope
 
@@ -74,7 +75,11 @@ _ASK: Final = "Ask your application for a new one."
 @router.get("/router/auth")
 async def auth(request: Request, services: Given) -> Response:
     """Say whether a request may pass; one that may is activity."""
-    visit = await _known(request, services)
+    try:
+        visit = await _known(request, services)
+    except UnavailableError:
+        # Told once, not for each request: see the cookies.
+        return Response(status_code=HTTPStatus.SERVICE_UNAVAILABLE)
     if visit is None:
         # No header beside it: what a problem carries would reach the browser.
         return Response(status_code=HTTPStatus.UNAUTHORIZED)
