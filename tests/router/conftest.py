@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.router.spies import Servers
+from tests.support.spies import Servers
 from tests.router.stage import DOMAIN, SpyManager, Stage
 from tools.errors import ToolError
 from tools.localrouter import LocalRouter

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
-from tests.router.browser import Browser
-from tests.router.spies import Reply, Request, Servers, echo_headers
+from tests.support.raw_http import Browser
+from tests.support.spies import Reply, Request, Servers, echo_headers
 
 if TYPE_CHECKING:
-    from tests.router.spies import Answering, Spy
+    from tests.support.spies import Answering, Spy
     from tools.localrouter import LocalRouter
 
 DOMAIN: Final = "example.test"

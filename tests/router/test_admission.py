@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.router.browser import NAVIGATION, SCRIPT, Browser
-from tests.router.spies import Reply
+from tests.support.raw_http import NAVIGATION, SCRIPT, Browser
+from tests.support.spies import Reply
 from tests.router.stage import seen_by
 from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:
-    from tests.router.spies import Request
+    from tests.support.spies import Request
     from tests.router.stage import Session, Stage
 
 

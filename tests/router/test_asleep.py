@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.router.browser import NAVIGATION, SCRIPT
+from tests.support.raw_http import NAVIGATION, SCRIPT
 from tests.router.stage import WAKE_PAGE, seen_by
 from tests.support.waiting import wait_for
 
@@ -68,7 +68,7 @@ def test_without_a_manager_there_is_a_page_that_says_so(stage: Stage) -> None:
 
 def test_what_the_manager_says_goes_through(stage: Stage) -> None:
     """Its own 503 too: it is the wake page."""
-    from tests.router.spies import Reply
+    from tests.support.spies import Reply
 
     session = stage.asleep()
     for status in (404, 409, 500, 503):

@@ -6,7 +6,7 @@ import signal
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
-from tests.router.browser import NAVIGATION, SCRIPT, WEBSOCKET, Browser, Connection, render
+from tests.support.raw_http import NAVIGATION, SCRIPT, WEBSOCKET, Browser, Connection, render
 from tests.router.stage import DOMAIN, seen_by
 from tests.support.waiting import wait_for
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.router.browser import NAVIGATION, Browser, Connection, render
+from tests.support.raw_http import NAVIGATION, Browser, Connection, render
 from tests.router.stage import DOMAIN, seen_by
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.router.browser import NAVIGATION
+from tests.support.raw_http import NAVIGATION
 from tests.router.stage import DOMAIN, seen_by
 
 if TYPE_CHECKING:
