@@ -14,14 +14,9 @@ if TYPE_CHECKING:
     from sessionctl.models import SessionId
     from sessionctl.ports import Clock, ClusterView
 
-<<<<<<< HEAD
-ROUTER_CACHE: Final = timedelta(seconds=1)
-"""For so long a router asks nobody, and requests are not seen here. With the pause it makes the touch interval."""
-=======
 ROUTER_CACHE: Final = timedelta(seconds=2)
-"""For so long at most a router asks nobody, and requests are not seen here: nginx counts "1s" in whole seconds, so what it
-keeps ends one to two seconds later. With the pause below it makes the touch interval."""
->>>>>>> router
+"""For so long at most a router asks nobody, and requests are not seen here: nginx counts "1s" in whole seconds, so what
+it keeps ends one to two seconds later. With the pause it makes the touch interval."""
 PATIENCE_SECONDS: Final = 1.0
 MOST_NOTED: Final = 4096
 
