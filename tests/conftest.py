@@ -13,28 +13,31 @@ from xdist.scheduler import LoadScopeScheduling
 from tests.support.clusters import start_or_skip
 from tools.localcluster import ClusterSpec, LocalCluster
 
-LONGEST: Final = ("node", "chaos", "cluster", "recovery", "cli", "api", "charts", "tools", "agent")
-"""The folders that workers begin with, so that none is left with a long one at the end."""
+TOGETHER: Final = ("node", "chaos", "cluster", "recovery", "cli", "api", "charts", "tools")
+"""The folders that workers begin with, the longest first: each is for one worker, which starts their cluster once."""
+SHARING: Final = frozenset({"recovery", "cli", "api", "charts", "tools"})
+"""The folders whose tests use the cluster that is shared by folders."""
 
 
-class FoldersTogether(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
-    """Gives a folder's tests to one worker: they share a cluster, which is then started once."""
+class ClustersTogether(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
+    """Gives what shares a cluster to one worker, and the other files one by one, so that all workers end together."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return _folder(nodeid)
+        folder = _folder(nodeid)
+        return folder if folder in TOGETHER else nodeid.partition("::")[0]
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FoldersTogether:
-    """Share the tests out by folder when there are workers."""
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ClustersTogether:
+    """Share the tests out by cluster when there are workers."""
     config.option.loadscopereorder = False
-    return FoldersTogether(config, log)
+    return ClustersTogether(config, log)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Put the folders that take longest first, for workers only: a person wants the quick ones first."""
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: [*LONGEST, _folder(item.nodeid)].index(_folder(item.nodeid)))
+        items.sort(key=lambda item: [*TOGETHER, _folder(item.nodeid)].index(_folder(item.nodeid)))
 
 
 @pytest.hookimpl(trylast=True)
@@ -50,6 +53,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
                 if found[-1].scope == "session" and found[-1].baseid == parent.nodeid:
                     # Once more than needed does nothing.
                     parent.addfinalizer(partial(found[-1].finish, known._request))
+    if _folder(item.nodeid) not in SHARING:
+        # The folders that share it are behind us.
+        for shared in item.session._fixturemanager.getfixturedefs("cluster", item) or ():
+            shared.finish(known._request)
 
 
 def _folder(nodeid: str) -> str:

@@ -6,13 +6,12 @@ import http.client
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.support.spawn import AGENT, Forked, zygote
 from tests.support.waiting import wait_for
 
 TOKEN = "0123456789abcdef" * 4
@@ -55,7 +54,7 @@ class AgentProcess:
     """One started agent; ``module`` may be the staged one."""
 
     workspace: Path
-    process: subprocess.Popen[bytes]
+    process: Forked
     log: Path
     answers: list[Answer] = field(default_factory=list)
 
@@ -156,12 +155,12 @@ class Agents:
         """Start one that may have to wait for the lock."""
         log = self._folder / f"log-{len(self._started)}"
         with log.open("wb") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-m", module, *arguments],
-                env=self.environment(SESSIONCTL_AGENT_HOST=host, **changes),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
+            process = zygote(AGENT).start(
+                module,
+                [module, *arguments],
+                self.environment(SESSIONCTL_AGENT_HOST=host, **changes),
+                stdout=output.fileno(),
+                stderr=output.fileno(),
             )
         started = AgentProcess(self.workspace, process, log)
         self._started.append(started)

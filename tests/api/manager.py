@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from sessionctl.core.keys import render_entry
-from tests.support.sessionctl_cli import PROGRAM
+from tests.support.sessionctl_cli import start_manager
 from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -21,13 +20,14 @@ if TYPE_CHECKING:
 
     from sessionctl.models import ApiKey
     from tests.support.sessionctl_cli import Cli
+    from tests.support.spawn import Forked
 
 
 @dataclass
 class Manager:
     """A running manager."""
 
-    process: subprocess.Popen[bytes]
+    process: Forked
     log: Path
     keys: Path
     url: str = ""
@@ -106,11 +106,9 @@ def starting(cli: Cli, folder: Path, keys: Mapping[str, ApiKey], *argv: str, **e
     directory, log = folder / "keys", folder / "log"
     directory.mkdir()
     write_keys(directory, keys)
-    command = [PROGRAM, "serve", "--host", "127.0.0.1", "--port", "0", "--api-keys", str(directory), *argv]
-    with log.open("wb") as stderr:
-        process = subprocess.Popen(
-            command, env={**cli.environment, **environment}, stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr
-        )
+    command = ["serve", "--host", "127.0.0.1", "--port", "0", "--api-keys", str(directory), *argv]
+    with log.open("wb") as output:
+        process = start_manager(command, {**cli.environment, **environment}, output)
     manager = Manager(process, log, directory)
     try:
         yield manager

@@ -9,17 +9,20 @@ from typing import TYPE_CHECKING, Final
 import httpx
 import pytest
 
+from sessionctl.factory import DirectOptions, open_factory
 from tests.support.clusters import start_or_skip
+from tests.support.fleet import make_fleet
 from tests.support.waiting import wait_for
 from tools.localcluster import ClusterSpec, LocalCluster
 from tools.localcluster.managers import make_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
+
+    from sessionctl.models import SessionId
 
 IDLE_SECONDS: Final = 6
 SESSIONS: Final = int(os.environ.get("SESSIONCTL_CHAOS_SESSIONS", "40"))
-AT_ONCE: Final = 4
 CONFIG: Final = {
     "idle": {"timeout": f"{IDLE_SECONDS}s", "touchInterval": "500ms", "probe": "none"},
     "sweep": {"interval": "500ms", "gateInterval": "500ms"},
@@ -56,20 +59,12 @@ def api_key(arena: LocalCluster) -> str:
 
 
 @pytest.fixture(scope="session")
-def sessions(arena: LocalCluster, api_key: str) -> list[str]:
+def sessions(arena: LocalCluster) -> list[SessionId]:
     """Sessions that sleep."""
-    return asyncio.run(_create(arena.state.api_urls, api_key))
+    options = DirectOptions(kubeconfig=str(arena.kubeconfig), helm=str(arena.binary("helm")))
 
+    async def make() -> list[SessionId]:
+        async with open_factory(options) as factory:
+            return await make_fleet(factory, arena, SESSIONS)
 
-async def _create(urls: Sequence[str], api_key: str) -> list[str]:
-    slots = asyncio.Semaphore(AT_ONCE)
-    headers = {"X-API-Key": api_key}
-    async with httpx.AsyncClient(headers=headers, timeout=60, trust_env=False) as http:
-
-        async def create(number: int) -> str:
-            url = urls[number % len(urls)]
-            async with slots:
-                answer = await http.post(f"{url}/session/create", json={"user_id": f"person-{number}"})
-            return str(answer.raise_for_status().json()["uuid"])
-
-        return list(await asyncio.gather(*(create(number) for number in range(SESSIONS))))
+    return asyncio.run(make())

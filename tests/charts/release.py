@@ -6,11 +6,14 @@ import base64
 import json
 import time
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlencode
 
 import pytest
 
 from tests.charts.rendering import Object, attempt, run
+from tools.localcluster.api import Api, ApiError
 
 if TYPE_CHECKING:
     import subprocess
@@ -22,6 +25,12 @@ if TYPE_CHECKING:
 PATIENCE_SECONDS = 60
 T = TypeVar("T")
 _POLL_SECONDS = 0.05
+_GROUPS = {
+    **dict.fromkeys(("deployments", "replicasets", "statefulsets"), "/apis/apps/v1"),
+    **dict.fromkeys(("scaledobjects", "triggerauthentications"), "/apis/keda.sh/v1alpha1"),
+    "networkpolicies": "/apis/networking.k8s.io/v1",
+}
+_PLURALS = {"pvc": "persistentvolumeclaims", "pvcs": "persistentvolumeclaims"}
 
 
 def eventually(look: Callable[[], T], what: str) -> T:
@@ -32,6 +41,13 @@ def eventually(look: Callable[[], T], what: str) -> T:
             return found
         time.sleep(_POLL_SECONDS)
     pytest.fail(f"never seen: {what}")
+
+
+def _path(kind: str, namespace: str) -> str:
+    """Return the path of the objects of a kind, by its plural."""
+    if kind == "namespaces":
+        return "/api/v1/namespaces"
+    return f"{_GROUPS.get(kind, '/api/v1')}/namespaces/{namespace}/{_PLURALS.get(kind, kind)}"
 
 
 @dataclass(frozen=True)
@@ -46,13 +62,24 @@ class Kubectl:
 
     def get(self, kind: str, name: str, namespace: str) -> Object:
         """Return an object, an empty one when it is not there."""
-        text = self.run("get", kind, name, "-n", namespace, "-o", "json", "--ignore-not-found")
-        return json.loads(text) if text else {}
+        try:
+            return self._api.get(f"{_path(f'{kind}s', namespace)}/{name}")
+        except ApiError as error:
+            if error.status != HTTPStatus.NOT_FOUND:
+                raise
+            return {}
 
-    def list(self, kind: str, namespace: str, selector: str = "") -> list[Object]:
-        """Return the objects of a kind."""
-        text = self.run("get", kind, "-n", namespace, "-o", "json", "--selector", selector)
-        return list(json.loads(text)["items"])
+    def list(self, kinds: str, namespace: str, selector: str = "") -> list[Object]:
+        """Return the objects of kinds, which are separated by commas."""
+        query = urlencode({"labelSelector": selector})
+        return [
+            item for kind in kinds.split(",") for item in self._api.get(f"{_path(kind, namespace)}?{query}")["items"]
+        ]
+
+    @property
+    def _api(self) -> Api:
+        # To look, and to look again: a process for each takes more of the machine than what is looked at.
+        return Api.from_kubeconfig(self.cluster.kubeconfig)
 
     def secret(self, name: str, namespace: str) -> dict[str, str]:
         """Return a Secret's texts."""

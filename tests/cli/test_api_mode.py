@@ -178,7 +178,7 @@ def test_a_table_of_events_is_a_line_each(either: Cli, steps: Steps) -> None:
 
 
 def test_no_process_and_no_log_carries_the_key(served: ServedApi) -> None:
-    with served.cli().start("list") as running:
+    with served.cli().executed().start("list") as running:
         argv = wait_for(lambda: Path(f"/proc/{running.pid}/cmdline").read_bytes(), "its arguments")
         environment = Path(f"/proc/{running.pid}/environ").read_bytes()
         done = running.wait()

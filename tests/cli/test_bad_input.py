@@ -191,7 +191,8 @@ def test_a_cluster_that_does_not_know_the_caller_is_named(platform: LocalCluster
 @pytest.mark.parametrize("command", ABOUT_ONE)
 @pytest.mark.usefixtures("footprint")
 def test_a_session_that_does_not_exist_is_not_found(either: Cli, command: str) -> None:
-    done = either.run(command, new_session_id())
+    # Executed, so that each command is seen to load all it needs.
+    done = either.executed().run(command, new_session_id())
     assert_refused(done, NOT_FOUND, "there is no session|cannot be restored")
 
 

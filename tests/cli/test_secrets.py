@@ -53,7 +53,7 @@ def test_no_process_carries_a_secret_in_its_arguments_or_environment(
     steps.made.append(session_id)
     secrets = platform_secrets | {"agent token": agent_token(platform_secrets["platform key"], session_id)}
     hold = api_proxy.hold(write("", "/deployments", naming=session_id))
-    with proxied.start("create", "--user", "alice", "--uuid", session_id, "--output", "json") as running:
+    with proxied.executed().start("create", "--user", "alice", "--uuid", session_id, "--output", "json") as running:
         wait_for(hold.reached.is_set, "Helm at the Deployment")
         seen = processes_of(running.pid)
         hold.let_go()

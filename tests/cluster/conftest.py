@@ -10,13 +10,13 @@ from redis import Redis
 
 from sessionctl.core.journal import Journal
 from sessionctl.core.scalers import ScalerKeeper
-from sessionctl.core.sessions import NewSession
 from sessionctl.factory import DirectOptions, open_factory
 from sessionctl.testing.clock import FakeClock
 from sessionctl.testing.metrics import CountingMetrics
-from tests.cluster.stage import AT_ONCE, CONFIG, SWEEP, Stage
+from tests.cluster.stage import CONFIG, SWEEP, Stage
 from tests.support.between import Hooks
 from tests.support.clusters import start_or_skip
+from tests.support.fleet import make_fleet
 from tests.support.sessionctl_cli import Cli
 from tests.support.table import Table
 from tests.support.waiting import until
@@ -61,21 +61,12 @@ def options(arena: LocalCluster) -> DirectOptions:
 
 
 @pytest.fixture(scope="session")
-def fleet(options: DirectOptions) -> list[SessionId]:
-    return asyncio.run(_create(options))
+def fleet(arena: LocalCluster, options: DirectOptions) -> list[SessionId]:
+    async def make() -> list[SessionId]:
+        async with open_factory(options) as factory:
+            return await make_fleet(factory, arena, FLEET)
 
-
-async def _create(options: DirectOptions) -> list[SessionId]:
-    slots = asyncio.Semaphore(AT_ONCE)
-    async with open_factory(options) as factory:
-        service = await factory.create_session_service()
-
-        async def create(number: int) -> SessionId:
-            async with slots:
-                made = await service.create(NewSession(user_id=f"user-{number}", tenant="default", profile="default"))
-                return made.session_id
-
-        return list(await asyncio.gather(*(create(number) for number in range(FLEET))))
+    return asyncio.run(make())
 
 
 @pytest.fixture(scope="module")

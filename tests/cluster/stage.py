@@ -50,7 +50,6 @@ SWEEP: Final = "sweep"
 HOUR_MS: Final = 3_600_000
 READY_DELAY: Final = "pod-ready.stage.kwok.x-k8s.io/delay"
 """Annotation of a pod: how long it takes to become ready."""
-AT_ONCE: Final = 4
 AWAKE: Final = [b"awake"]
 """The list of a session that is awake and has no messages."""
 

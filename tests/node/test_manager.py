@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import threading
@@ -152,8 +151,8 @@ class Callers:
 
 
 def _pods(cluster: LocalCluster) -> list[dict[str, Any]]:
-    text = cluster.kubectl("-n", NAMESPACE, "get", "pods", "-l", "app.kubernetes.io/component=manager", "-o", "json")
-    items: list[dict[str, Any]] = json.loads(text)["items"]
+    path = f"/api/v1/namespaces/{NAMESPACE}/pods?labelSelector=app.kubernetes.io%2Fcomponent%3Dmanager"
+    items: list[dict[str, Any]] = Api.from_kubeconfig(cluster.kubeconfig).get(path)["items"]
     return items
 
 

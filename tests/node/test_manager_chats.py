@@ -13,7 +13,7 @@ import pytest
 from tests.node.platforms import WRITING
 from tests.node.workspaces import Workspaces
 from tests.support.sessionctl_cli import Cli
-from tests.support.waiting import wait_for
+from tests.support.waiting import CALM_POLL_SECONDS, wait_for
 from tools.localcluster import LocalCluster
 
 SECONDS: Final = int(os.environ.get("SESSIONCTL_TEST_REPLY_SECONDS", "15"))
@@ -55,7 +55,7 @@ def test_a_message_to_a_sleeping_session_is_answered_with_no_further_call(
 
     assert second.status_code == 202
     # Nobody calls the API from here on: what the agent wrote is on the volume, and the outcome in Redis.
-    wait_for(lambda: _outcome(talking, uuid, second.json()["message_id"]) == "done", "it has its outcome")
+    _wait_for_outcome(talking, uuid, second.json()["message_id"], "done")
     awake = http.get(f"/session/{uuid}/messages").json()
     assert not awake["partial"]
     assert [(each["message"], each["reply"], each["status"]) for each in awake["messages"]] == [
@@ -69,7 +69,7 @@ def test_messages_that_come_while_it_wakes_are_answered_in_order(talking: Worksp
     sent = [http.post(f"/session/{uuid}/chat", json={"message": f"{word} 0.01"}).json() for word in "abc"]
 
     for message in sent:
-        wait_for(lambda each=message: _outcome(talking, uuid, each["message_id"]) == "done", "done")  # type: ignore[misc]
+        _wait_for_outcome(talking, uuid, message["message_id"], "done")
 
     assert (talking.volume_folder(uuid) / "ran").read_text().split() == ["a", "b", "c"]
 
@@ -84,9 +84,8 @@ def test_a_reply_that_takes_longer_than_the_idle_timeout_keeps_its_session_awake
     pod = talking.pods(uuid)[0]["metadata"]["uid"]
 
     # It is asked for as seldom as can be: whoever looks must not be what keeps it awake.
-    wait_for(lambda: _outcome(talking, uuid, sent["message_id"]), "it has its outcome", patience=SECONDS + 60)
+    _wait_for_outcome(talking, uuid, sent["message_id"], "done", patience=SECONDS + 60)
 
-    assert _outcome(talking, uuid, sent["message_id"]) == "done"
     assert _read(ran(uuid) / "ran") == "long\n"
     assert talking.pods(uuid)[0]["metadata"]["uid"] == pod
     wait_for(lambda: not talking.pods(uuid), "then it sleeps")
@@ -94,6 +93,11 @@ def test_a_reply_that_takes_longer_than_the_idle_timeout_keeps_its_session_awake
 
 def _read(file: Any) -> str:
     return str(file.read_text()) if file.exists() else ""
+
+
+def _wait_for_outcome(workspaces: Workspaces, uuid: str, message_id: str, outcome: str, patience: float = 60) -> None:
+    found = wait_for(lambda: _outcome(workspaces, uuid, message_id), "its outcome", patience, CALM_POLL_SECONDS)
+    assert found == outcome
 
 
 def _outcome(workspaces: Workspaces, uuid: str, message_id: str) -> str | None:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.node.workspaces import Workspaces
 from tests.support.sessionctl_cli import Cli
-from tests.support.waiting import wait_for
+from tests.support.waiting import CALM_POLL_SECONDS, wait_for
 from tools.localcluster import ClusterError, LocalCluster
 
 SHORT: Final = {"SESSIONCTL_IDLE__TIMEOUT": "1s", "SESSIONCTL_IDLE__TOUCH_INTERVAL": "1ms"}
@@ -52,7 +52,11 @@ class Watched:
 
     def until_seen(self, what: str) -> None:
         """Wait until the agent tells of it: what has not begun yet keeps nobody awake."""
-        wait_for(lambda: json.loads(self._workspaces.execute(self.uuid, "sh", "-c", _ASK))[what], f"{what} is seen")
+        wait_for(
+            lambda: json.loads(self._workspaces.execute(self.uuid, "sh", "-c", _ASK))[what],
+            f"{what} is seen",
+            pause=CALM_POLL_SECONDS,
+        )
 
     def let_go(self) -> None:
         """Let what was started end, and wait until it has."""

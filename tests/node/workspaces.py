@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from tests.support.waiting import wait_for
+from tools.localcluster.api import Api
 from tools.localcluster.machine import CGROUP
 
 if TYPE_CHECKING:
@@ -71,8 +72,7 @@ class Workspaces:
 
     def pods(self, uuid: str) -> list[Object]:
         """List the session's pods."""
-        text = self.cluster.kubectl("-n", NAMESPACE, "get", "pods", "-l", f"uuid={uuid}", "-o", "json")
-        items: list[Object] = json.loads(text)["items"]
+        items: list[Object] = self._get(f"/api/v1/namespaces/{NAMESPACE}/pods?labelSelector=uuid%3D{uuid}")["items"]
         return items
 
     def running_pods(self, uuid: str) -> list[str]:
@@ -111,8 +111,8 @@ class Workspaces:
         """Return where the node keeps a session's files, as soon as it has a volume for them."""
 
         def name() -> str:
-            found = self.cluster.kubectl("-n", NAMESPACE, "get", "pvc", f"user-{uuid}", "-o", "json")
-            return str(json.loads(found)["spec"].get("volumeName", ""))
+            found = self._get(f"/api/v1/namespaces/{NAMESPACE}/persistentvolumeclaims/user-{uuid}")
+            return str(found["spec"].get("volumeName", ""))
 
         return self.cluster.directory / "volumes" / wait_for(name, "a volume for its files")
 
@@ -135,6 +135,11 @@ class Workspaces:
     def stop_agent(self, uuid: str) -> None:
         """Make the agent's process stand still."""
         self._signal(uuid, signal.SIGSTOP)
+
+    def _get(self, path: str) -> Object:
+        # Read again each time: a cluster that was started again has other addresses. It is asked often, and a kubectl
+        # takes more of the machine than many such requests.
+        return Api.from_kubeconfig(self.cluster.kubeconfig).get(path)
 
     def _signal(self, uuid: str, signum: signal.Signals) -> None:
         os.kill(_agent_of(self.pods(uuid)[0]["metadata"]["uid"]), signum)

@@ -129,7 +129,8 @@ class Census:
         """The API server, as administrator."""
         return Api.from_kubeconfig(self.cluster.kubeconfig)
 
-    def path(self, kind: str, name: str = "") -> str:
+    @staticmethod
+    def path(kind: str, name: str = "") -> str:
         """Return the path of a kind's objects, or of one."""
         collection = f"{_PATHS.get(kind, '/api/v1')}/namespaces/{NAMESPACE}/{kind}"
         return f"{collection}/{name}" if name else collection

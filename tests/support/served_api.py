@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 import re
 import signal
-import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
 from sessionctl.core.keys import make_key, render_entry
 from sessionctl.models import Scope
-from tests.support.sessionctl_cli import PROGRAM, TIMEOUT_SECONDS, Cli
+from tests.support.sessionctl_cli import TIMEOUT_SECONDS, Cli, start_manager
 from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.support.spawn import Forked
     from tools.localcluster import LocalCluster
 
 HOST: Final = "127.0.0.1"
@@ -35,7 +35,7 @@ class ServedApi:
             READER (of DEFAULT, may only read).
     """
 
-    process: subprocess.Popen[bytes]
+    process: Forked
     port: int
     folder: Path
 
@@ -49,11 +49,9 @@ class ServedApi:
             (entries / name).write_text(render_entry(stored))
             (folder / name).write_text(text + "\n")
         log = folder / "log"
-        argv = [PROGRAM, "serve", "--host", HOST, "--port", "0", "--drain", "0s", "--api-keys", str(entries)]
+        argv = ["serve", "--host", HOST, "--port", "0", "--drain", "0s", "--api-keys", str(entries)]
         with log.open("wb") as output:
-            process = subprocess.Popen(
-                argv, env=dict(Cli.on(cluster).environment), stdin=subprocess.DEVNULL, stdout=output, stderr=output
-            )
+            process = start_manager(argv, Cli.on(cluster).environment, output)
 
         def port() -> int:
             assert process.poll() is None, log.read_text()

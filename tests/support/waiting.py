@@ -18,16 +18,16 @@ PATIENCE_SECONDS: Final = 60.0
 """Only a broken product makes a test wait this long; a slow machine does not fail it."""
 POLL_SECONDS: Final = 0.05
 CALM_POLL_SECONDS: Final = 0.25
-"""For what is expected to stay as it is: two cores are shared with a whole control plane."""
+"""For what is expected to stay as it is, or is looked at by starting a process: two cores are shared with a cluster."""
 
 
-def wait_for(look: Callable[[], T], what: str, patience: float = PATIENCE_SECONDS) -> T:
+def wait_for(look: Callable[[], T], what: str, patience: float = PATIENCE_SECONDS, pause: float = POLL_SECONDS) -> T:
     """Return the first answer that is true; fail the test with ``what`` when none comes."""
     deadline = time.monotonic() + patience
     while not (found := look()):
         if time.monotonic() > deadline:
             pytest.fail(f"never seen in {patience:.0f} s: {what}")
-        time.sleep(POLL_SECONDS)
+        time.sleep(pause)
     return found
 
 

@@ -59,10 +59,10 @@ class Api:
         """Create an object in a collection."""
         return self._call("POST", path, json.dumps(body).encode(), "application/json")
 
-    def apply(self, path: str, body: Object | bytes) -> Object:
-        """Create or change an object by server-side apply; bytes are YAML."""
+    def apply(self, path: str, body: Object | bytes, manager: str = _MANAGER) -> Object:
+        """Create or change an object by server-side apply, as this field manager; bytes are YAML."""
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-        return self._call("PATCH", f"{path}?{urlencode({'fieldManager': _MANAGER, 'force': 'true'})}", raw, _APPLY)
+        return self._call("PATCH", f"{path}?{urlencode({'fieldManager': manager, 'force': 'true'})}", raw, _APPLY)
 
     def merge(self, path: str, body: Object) -> Object:
         """Change an object by a merge patch."""
