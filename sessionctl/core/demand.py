@@ -209,8 +209,8 @@ class DemandService:
 
         It would leave a pod that runs without demand, until KEDA's cooldown is over.
         """
-        # A record that was rebuilt has both times of its rebuilding: nobody woke it.
-        if record.woken_at <= (workspace.woken_at or 0) or record.woken_at == record.released_at:
+        # Nobody woke it since its last release; a record that was rebuilt has both times of its rebuilding.
+        if record.woken_at <= max(workspace.woken_at or 0, record.released_at or 0):
             return
         # Whoever died before its patch has left it to KEDA, which notes no time on the Deployment.
         age = await self._store.get_time() - record.woken_at
