@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from functools import partial
 from typing import Any, Final
@@ -25,6 +26,12 @@ class ClustersTogether(LoadScopeScheduling):  # type: ignore[misc]  # it has no 
     def _split_scope(self, nodeid: str) -> str:
         folder = _folder(nodeid)
         return folder if folder in TOGETHER else nodeid.partition("::")[0]
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach what tests start, also where a shell started this in the background and had it ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(optionalhook=True)

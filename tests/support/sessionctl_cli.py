@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, Self
 
-from tests.support.spawn import COMMAND_LINE, MANAGER, zygote
+from tests.support.spawn import COMMAND_LINE, MANAGER, differs, zygote
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -128,7 +128,7 @@ class Cli:
     ) -> Running:
         """Start a call."""
         command, environment = [PROGRAM, *self.before, *argv], dict(self.environment)
-        if self.loaded and not any(name.startswith("PYTHON") for name in environment):
+        if self.loaded and not differs(environment):
             return Running(
                 zygote(COMMAND_LINE).start(
                     ENTRY,

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+import weakref
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
@@ -32,11 +33,14 @@ class Forked:
     """A process of a zygote: what tests use of ``subprocess.Popen``."""
 
     def __init__(self, asked: socket.socket, pipes: dict[int, int]) -> None:
-        self._asked = asked
+        with asked:
+            self.pid = int(asked.recv(_CHUNK) or b"0")
+            assert self.pid, "the zygote has died"
+            # A number, and no object that would complain when it is garbage before this one.
+            self._told = asked.detach()
+        weakref.finalize(self, os.close, self._told)
         self._pipes = pipes
         self.returncode: int | None = None
-        self.pid = int(asked.recv(_CHUNK) or b"0")
-        assert self.pid, "the zygote has died"
 
     def poll(self) -> int | None:
         """Return how it ended, None while it runs."""
@@ -82,17 +86,15 @@ class Forked:
             thread.join(timeout)
         return found.get(1, b""), found.get(2, b"")
 
-    def __del__(self) -> None:
-        self._asked.close()
-
     def _look(self, timeout: float | None) -> int | None:
         """Wait for its end; of several threads all learn of it."""
         if self.returncode is None:
             told = select.poll()
-            told.register(self._asked, select.POLLIN)
+            told.register(self._told, select.POLLIN)
             if told.poll(None if timeout is None else timeout * 1000):
                 # An end without a word is that of its zygote, too.
-                self.returncode = int(self._asked.recv(_CHUNK, socket.MSG_PEEK) or -signal.SIGKILL)
+                with socket.socket(fileno=os.dup(self._told)) as end:
+                    self.returncode = int(end.recv(_CHUNK, socket.MSG_PEEK) or -signal.SIGKILL)
         return self.returncode
 
 
@@ -109,18 +111,27 @@ def _drain(stream: IO[bytes], number: int, _given: bytes | None, found: dict[int
         found[number] = stream.read()
 
 
+def differs(environment: Mapping[str, str]) -> bool:
+    """Whether Python would be another one in this environment, which a fork cannot become."""
+    own = _environment()
+    return any(own.get(name) != value for name, value in environment.items() if name.startswith("PYTHON"))
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name not in _AS_OUTSIDE}
+
+
 class Zygote:
     """One Python that has loaded some packages; it ends with this process."""
 
     def __init__(self, packages: Sequence[str]) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        environment = {name: value for name, value in os.environ.items() if name not in _AS_OUTSIDE}
         with theirs:
             # Not subprocess: it ends by itself, and an unwaited Popen is a warning.
             os.posix_spawn(
                 sys.executable,
                 [sys.executable, "-m", "tests.support.zygote", *packages],
-                {**environment, "PYTHONPATH": str(ROOT)},
+                {**_environment(), "PYTHONPATH": str(ROOT)},
                 file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), 0)],
                 setsid=True,
             )

@@ -144,6 +144,8 @@ def _leave(code: int) -> None:
 
 
 if __name__ == "__main__":
+    # What somebody further up left open is nothing to what comes of this.
+    os.closerange(STREAMS, os.sysconf("SC_OPEN_MAX"))
     # As the product does before it loads anything.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     for name in sys.argv[1:]:
