@@ -46,7 +46,7 @@ wrk.headers["Sec-Fetch-Site"] = "same-origin"
 wrk.headers["Sec-Fetch-Mode"] = "no-cors"
 wrk.headers["Sec-Fetch-Dest"] = "script"
 """
-_ONE_HOST: Final = _HEADERS + f"wrk.headers[\"Host\"] = \"vs-code-{SESSION}.{DOMAIN}\"\n"
+_ONE_HOST: Final = _HEADERS + f'wrk.headers["Host"] = "vs-code-{SESSION}.{DOMAIN}"\n'
 _MANY_HOSTS: Final = (
     _HEADERS
     + f"""\
@@ -94,7 +94,10 @@ class Bench:
         upstream.write_text(
             f"pid {self._folder}/upstream.pid; error_log {self._folder}/upstream.log crit; daemon off; master_process off;"
             "events { worker_connections 4096; } http { access_log off; keepalive_requests 1000000;"
-            + "".join(f"{each}_temp_path {self._folder}/{each};" for each in ("client_body", "proxy", "fastcgi", "scgi", "uwsgi"))
+            + "".join(
+                f"{each}_temp_path {self._folder}/{each};"
+                for each in ("client_body", "proxy", "fastcgi", "scgi", "uwsgi")
+            )
             + f"server {{ listen {HOST}:{self._ports['pods']}; root {self._folder}; }}"
             f"server {{ listen {HOST}:{self._ports['manager']}; location / {{ return 204; }} }} }}"
         )
@@ -133,7 +136,9 @@ class Bench:
         file.write_text(script)
         before = router.cpu_seconds()
         argv = [self._wrk, "-t", "1", "-c", str(CONNECTIONS), "-d", f"{seconds}s", "-s", str(file)]
-        done = subprocess.run([*argv, f"http://{HOST}:{router.port}/{path}"], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [*argv, f"http://{HOST}:{router.port}/{path}"], capture_output=True, text=True, check=False
+        )
         found = re.search(r"(\d+) requests in ([\d.]+)(s|m)", done.stdout)
         if found is None or "Non-2xx" in done.stdout or "Socket errors" in done.stdout:
             raise ToolError(f"wrk says: {done.stdout} {done.stderr}", f"see {router.errors}")

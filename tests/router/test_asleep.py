@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.raw_http import NAVIGATION, SCRIPT
 from tests.router.stage import WAKE_PAGE, seen_by
+from tests.support.raw_http import NAVIGATION, SCRIPT
 from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:
