@@ -217,9 +217,7 @@ async def test_a_deleted_session_lets_nobody_in(api: Api, census: Census) -> Non
     census.wipe([uuid])
 
 
-async def test_without_redis_the_router_is_told_to_go_on_as_before(
-    exposed: Api, mine: SessionId, redis_proxy: object
-) -> None:
+async def test_without_redis_the_router_is_told_to_go_on_as_before(exposed: Api, mine: SessionId, redis_proxy: object) -> None:
     browser = await logged_in(exposed, mine)
     assert await browser.auth() == 204
     redis_proxy.away = True  # type: ignore[attr-defined]

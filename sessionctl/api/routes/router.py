@@ -93,9 +93,7 @@ async def login(request: Request, services: Given) -> Response:
     approach, confirmed = visit.approach, visit.approach.method == "POST"
     if not approach.is_page or (confirmed and not approach.is_same_origin):
         # What only looks at links must not use them up, and no other page may press the button.
-        return problem(
-            HTTPStatus.FORBIDDEN, "not_opened", "a login is for somebody who opens the page", headers=NO_STORE
-        )
+        return problem(HTTPStatus.FORBIDDEN, "not_opened", "a login is for somebody who opens the page", headers=NO_STORE)
     code, state = parameter(request, visit, "code"), visit.state or new_state()
     answer = await services.editors.logins.open(visit.session_id, code, state, confirmed=confirmed)
     if answer.login is None:
@@ -186,4 +184,6 @@ def _log_in_again(visit: Visit) -> Response:
 
 
 def _set_cookie(response: Response, name: str, value: str, seconds: int) -> None:
-    response.headers.append("Set-Cookie", f"{name}={value}; Max-Age={seconds}; Path=/; Secure; HttpOnly; SameSite=Lax")
+    response.headers.append(
+        "Set-Cookie", f"{name}={value}; Max-Age={seconds}; Path=/; Secure; HttpOnly; SameSite=Lax"
+    )
