@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import json
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from fastapi import APIRouter, Request, Response
+from fastapi.routing import APIRoute
 
 from sessionctl.api import pages
 from sessionctl.api.guard import Given
-from sessionctl.api.problems import detail_of, problem
+from sessionctl.api.problems import detail_of, of_error, problem
 from sessionctl.api.sse import EventStream
-from sessionctl.api.visits import Visit, parameter, read_visit
+from sessionctl.api.visits import Visit, parameter, read_approach, read_visit
 from sessionctl.core.logins import new_state
 from sessionctl.core.opening import Phase, Step
 from sessionctl.errors import (
@@ -24,13 +25,39 @@ from sessionctl.errors import (
     NotFoundError,
     SessionctlError,
     UnauthenticatedError,
+    UnavailableError,
 )
 from sessionctl.models import Caller, CodeOutcome, Scope
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
     from sessionctl.api.services import Services
 
-router = APIRouter(include_in_schema=False)
+
+class PageRoute(APIRoute):
+    """A route whose errors are pages for people, and problems for anything else."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Catch what core says."""
+        handle = super().get_route_handler()
+
+        async def shown(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except SessionctlError as error:
+                told = of_error(error)
+                if not read_approach(request).is_page:
+                    return told
+                said = json.loads(bytes(told.body))["detail"]
+                page = pages.message(HTTPStatus(told.status_code), "This does not work at present", said)
+                page.headers["Retry-After"] = told.headers.get("Retry-After", str(pages.RETRY_SECONDS))
+                return page
+
+        return shown
+
+
+router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
 SESSION_COOKIE: Final = "__Host-session"
 STATE_COOKIE: Final = "__Host-session-state"
@@ -48,7 +75,11 @@ _ASK: Final = "Ask your application for a new one."
 @router.get("/router/auth")
 async def auth(request: Request, services: Given) -> Response:
     """Say whether a request may pass; one that may is activity."""
-    visit = await _known(request, services)
+    try:
+        visit = await _known(request, services)
+    except UnavailableError:
+        # Told once, not for each request: see the cookies.
+        return Response(status_code=HTTPStatus.SERVICE_UNAVAILABLE)
     if visit is None:
         # No header beside it: what a problem carries would reach the browser.
         return Response(status_code=HTTPStatus.UNAUTHORIZED)
@@ -93,7 +124,9 @@ async def login(request: Request, services: Given) -> Response:
     approach, confirmed = visit.approach, visit.approach.method == "POST"
     if not approach.is_page or (confirmed and not approach.is_same_origin):
         # What only looks at links must not use them up, and no other page may press the button.
-        return problem(HTTPStatus.FORBIDDEN, "not_opened", "a login is for somebody who opens the page", headers=NO_STORE)
+        return problem(
+            HTTPStatus.FORBIDDEN, "not_opened", "a login is for somebody who opens the page", headers=NO_STORE
+        )
     code, state = parameter(request, visit, "code"), visit.state or new_state()
     answer = await services.editors.logins.open(visit.session_id, code, state, confirmed=confirmed)
     if answer.login is None:
@@ -184,6 +217,4 @@ def _log_in_again(visit: Visit) -> Response:
 
 
 def _set_cookie(response: Response, name: str, value: str, seconds: int) -> None:
-    response.headers.append(
-        "Set-Cookie", f"{name}={value}; Max-Age={seconds}; Path=/; Secure; HttpOnly; SameSite=Lax"
-    )
+    response.headers.append("Set-Cookie", f"{name}={value}; Max-Age={seconds}; Path=/; Secure; HttpOnly; SameSite=Lax")
