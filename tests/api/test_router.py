@@ -123,7 +123,7 @@ def town(
     ):
         values = {"config": {"sessions": {"domain": DOMAIN}, "editor": {"loginUrl": LOGIN_URL}}}
         ports = [int(each.url.rpartition(":")[2]) for each in (one, two)]
-        pods = {uuid: servers.pod(uuid, echo_headers) for uuid in sessions.values()}
+        pods = {str(uuid): servers.pod(uuid, echo_headers) for uuid in sessions.values()}
         with LocalRouter(
             folder, values=values, managers=ports, dns=servers.ports["dns"], pod_port=servers.pod_port
         ) as router:

@@ -71,7 +71,7 @@ def test_an_answer_counts_for_its_session_and_its_cookie(stage: Stage) -> None:
 
 
 def test_a_manager_is_asked_once_a_second(stage: Stage) -> None:
-    """Once a second, because its answer is what keeps a session awake; and not more, for an editor loads hundreds of files."""
+    """Its answers keep a session awake, so not less; and an editor loads hundreds of files, so not more."""
     session = stage.awake()
     for _ in range(50):
         assert session.owner.fetch("/file").status == 200

@@ -6,7 +6,7 @@ import http.client
 import io
 import socket
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 from tools.localcluster.ports import HOST
 
@@ -89,7 +89,7 @@ class Connection:
         self.socket = socket.create_connection((HOST, port), TIMEOUT_SECONDS)
         self._file = _Kept(socket.SocketIO(self.socket, "r"))
 
-    def __enter__(self) -> Connection:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -136,9 +136,8 @@ class Browser:
         found = {"Host": self.host}
         if self.cookie:
             found["Cookie"] = self.cookie
-        for each in more:
+        for each in (*more, _dashed(also)):
             found |= each
-        found |= {name.replace("_", "-"): value for name, value in also.items()}
         return list(found.items())
 
     def ask(self, method: str, target: str, *more: Mapping[str, str], body: bytes = b"", **also: str) -> Answer:
@@ -149,11 +148,11 @@ class Browser:
 
     def open(self, target: str = "/", **also: str) -> Answer:
         """Go there as a person does."""
-        return self.ask("GET", target, NAVIGATION, **also)
+        return self.ask("GET", target, NAVIGATION, _dashed(also))
 
     def fetch(self, target: str, method: str = "GET", body: bytes = b"", **also: str) -> Answer:
         """Ask as a script of the page does."""
-        return self.ask(method, target, SCRIPT, body=body, **also)
+        return self.ask(method, target, SCRIPT, _dashed(also), body=body)
 
     def connect(self, target: str = "/", **also: str) -> tuple[Connection, Answer]:
         """Open a WebSocket."""
@@ -166,3 +165,7 @@ class Browser:
         connection, answer = self.connect(target, **also)
         with connection:
             return answer
+
+
+def _dashed(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name.replace("_", "-"): value for name, value in headers.items()}
