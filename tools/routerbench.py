@@ -92,7 +92,7 @@ class Bench:
         for size in KIB:
             (self._folder / str(size)).write_bytes(b"x" * size * 1024)
         upstream.write_text(
-            f"pid {self._folder}/upstream.pid; error_log {self._folder}/upstream.log crit;"
+            f"pid {self._folder}/upstream.pid; error_log stderr crit;"
             " daemon off; master_process off; events { worker_connections 4096; } http { access_log off; keepalive_requests 1000000;"
             + "".join(
                 f"{each}_temp_path {self._folder}/{each};"
@@ -154,11 +154,12 @@ def compare(bench: Bench, asking: LocalRouter, plain: LocalRouter, path: str) ->
         first, second = (bench.load(each, path, _ONE_HOST, ROUND_SECONDS) for each in (asking, plain))
         rounds.append((first, second))
     rate = statistics.median(ours.per_second / theirs.per_second for ours, theirs in rounds)
-    cost = statistics.median(ours.microseconds - theirs.microseconds for ours, theirs in rounds)
-    ours, theirs = (statistics.median(pair[index].per_second for pair in rounds) for index in (0, 1))
+    cost = statistics.median(theirs.microseconds / ours.microseconds for ours, theirs in rounds)
+    per_second = [statistics.median(pair[index].per_second for pair in rounds) for index in (0, 1)]
+    processor = [statistics.median(pair[index].microseconds for pair in rounds) for index in (0, 1)]
     print(
-        f"files of {path:>2} KiB: {ours:6.0f} requests/s, without questions {theirs:6.0f}: {rate:.2f}"
-        f"  (wanted: at least 0.90); {cost:.0f} us of a processor more for each"
+        f"files of {path:>2} KiB: {per_second[0]:6.0f} requests/s, without questions {per_second[1]:6.0f}: {rate:.2f};"
+        f" {processor[0]:4.0f} us of a processor each, without {processor[1]:4.0f}: {cost:.2f}  (wanted: at least 0.90)"
     )
 
 
