@@ -93,7 +93,8 @@ class Bench:
             (self._folder / str(size)).write_bytes(b"x" * size * 1024)
         upstream.write_text(
             f"pid {self._folder}/upstream.pid; error_log stderr crit;"
-            " daemon off; master_process off; events { worker_connections 4096; } http { access_log off; keepalive_requests 1000000;"
+            " daemon off; master_process off; events { worker_connections 4096; }"
+            " http { access_log off; keepalive_requests 1000000;"
             + "".join(
                 f"{each}_temp_path {self._folder}/{each};"
                 for each in ("client_body", "proxy", "fastcgi", "scgi", "uwsgi")

@@ -202,6 +202,15 @@ def test_the_form_of_a_login_brings_no_body_to_the_manager(stage: Stage) -> None
     assert (request.method, request.body, request.get("x-session-state")) == ("POST", b"", "s" * 43)
 
 
+@pytest.mark.parametrize("path", ["login", "logout", "wait", "progress"])
+def test_nobody_fills_the_router_with_a_body(stage: Stage, path: str) -> None:
+    """Strangers may ask for these paths, and what they send lies in memory."""
+    session = stage.awake()
+    answer = session.stranger.fetch(f"/_session/{path}", "POST", b"x" * 20_000, Origin=f"https://{session.host}")
+    assert answer.status == 413
+    assert stage.manager.spy.seen == []
+
+
 @pytest.mark.parametrize("path", ["login?code=abc", "logout", "wait", "progress"])
 def test_our_own_paths_say_when_no_manager_answers(stage: Stage, path: str) -> None:
     session = stage.awake()
