@@ -307,8 +307,8 @@ def test_what_is_revoked_is_shut(town: Town, mine: SessionId) -> None:
         f"{town.managers[0].url}/session/{mine}/access", headers={"X-API-Key": KEYS["all"]}, timeout=60
     )
     assert revoked.status_code == 204
-    wait_for(lambda: visitor.browser.fetch("/").status == 401, "the cookie is refused", patience=20)
-    wait_for(lambda: bystander.browser.open().status == 302, "so is the other one", patience=20)
+    wait_for(lambda: visitor.browser.fetch("/").status == 401, "the cookie is refused")
+    wait_for(lambda: bystander.browser.open().status == 302, "so is the other one")
     assert town.signed_in(mine).open().status == 200
 
 
@@ -362,7 +362,7 @@ def _change_the_platform_key(
                 def answers(status: int = status) -> bool:
                     return visitor.browser.fetch("/").status == status
 
-                wait_for(answers, f"an old cookie gets {status}", patience=20)
+                wait_for(answers, f"an old cookie gets {status}")
     finally:
         _patch(platform, {"key": old, "previous-key": None})
 

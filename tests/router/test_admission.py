@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -73,16 +74,17 @@ def test_an_answer_counts_for_its_session_and_its_cookie(stage: Stage) -> None:
 def test_a_manager_is_asked_once_a_second(stage: Stage) -> None:
     """Its answers keep a session awake, so not less; and an editor loads hundreds of files, so not more."""
     session = stage.awake()
+    started = time.monotonic()
     for _ in range(50):
         assert session.owner.fetch("/file").status == 200
     first = len(stage.manager.asked("/router/auth"))
-    assert first <= 3
+    assert first <= 1 + time.monotonic() - started
 
     def asked_again() -> bool:
         assert session.owner.fetch("/file").status == 200
         return len(stage.manager.asked("/router/auth")) > first
 
-    wait_for(asked_again, "the manager is asked again", patience=10)
+    wait_for(asked_again, "the manager is asked again")
 
 
 def _refused(session: Session) -> bool:
@@ -93,7 +95,7 @@ def test_what_is_no_longer_allowed_ends(stage: Stage) -> None:
     session = stage.awake()
     assert session.owner.fetch("/").status == 200
     del stage.manager.allowed[session.cookie]
-    wait_for(lambda: _refused(session), "a revoked cookie is refused", patience=10)
+    wait_for(lambda: _refused(session), "a revoked cookie is refused")
 
 
 def test_without_a_manager_what_was_allowed_goes_on(stage: Stage) -> None:
@@ -126,14 +128,14 @@ def test_a_manager_in_trouble_changes_nothing_for_who_is_inside(stage: Stage, tr
         assert session.owner.fetch("/").status == 200
         return len(stage.manager.asked("/router/auth")) > asked
 
-    wait_for(asked_in_vain, "the manager is asked while it is in trouble", patience=20)
+    wait_for(asked_in_vain, "the manager is asked while it is in trouble")
 
 
 def test_a_revoked_cookie_does_not_come_back_with_an_outage(stage: Stage) -> None:
     session = stage.awake()
     assert session.owner.fetch("/").status == 200
     del stage.manager.allowed[session.cookie]
-    wait_for(lambda: _refused(session), "a revoked cookie is refused", patience=10)
+    wait_for(lambda: _refused(session), "a revoked cookie is refused")
     stage.manager.spy.stop()
     for _ in range(30):
         assert session.owner.fetch("/").status == 401
