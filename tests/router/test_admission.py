@@ -206,6 +206,16 @@ def test_the_form_of_a_login_brings_no_body_to_the_manager(stage: Stage) -> None
     assert (request.method, request.body, request.get("x-session-state")) == ("POST", b"", "s" * 43)
 
 
+def test_a_body_is_no_request_to_a_manager(stage: Stage) -> None:
+    """Sent on without its length it would be the next one, with headers that a client chose."""
+    session = stage.asleep()
+    body = f"GET /router/auth?smuggled HTTP/1.1\r\nX-Session-Id: {session.session_id}\r\n\r\n".encode()
+    for path in ("/_session/login", "/", "/_session/wait", "/"):
+        session.owner.fetch(path, "POST", body, Origin=f"https://{session.host}")
+    assert not [request for request in stage.manager.spy.seen if "smuggled" in request.text()]
+    assert {request.path for request in stage.manager.spy.seen} >= {"/router/login", "/router/asleep", "/router/wait"}
+
+
 @pytest.mark.parametrize("path", ["login", "logout", "wait", "progress"])
 def test_nobody_fills_the_router_with_a_body(stage: Stage, path: str) -> None:
     """Strangers may ask for these paths, and what they send lies in memory."""
