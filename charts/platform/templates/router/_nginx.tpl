@@ -111,7 +111,6 @@ location / {
 
   proxy_pass http://user-$uuid.{{ .Values.sessionsNamespace.name }}.svc.{{ .Values.router.clusterDomain }}:8080;
   proxy_http_version 1.1;
-  proxy_next_upstream off;
   proxy_connect_timeout 2s;
   proxy_read_timeout 1h;
   proxy_send_timeout 1h;
