@@ -6,6 +6,8 @@ location = /_session/{{ . }} {
   if ($cross_site) {
     return 403;
   }
+  # A body is read, by whomever it is, and kept in memory; managers get none of it.
+  client_max_body_size 16k;
   error_page 403 {{ $pages }}/refused.$page;
   error_page 500 502 503 504 =503 {{ $pages }}/unavailable.$page;
   {{- if eq . "login" }}
