@@ -18,6 +18,8 @@ find . -type d \( -name obj.target -o -path '*/build/Release/obj' -o -name .deps
 find . -type d \( -path '*/prebuilds/*' -o -path '*/ripgrep-universal/bin/*' \) ! -name "linux-$machine" -prune \
     -exec rm -rf '{}' +
 find . -type d -name test -exec test -f '{}/../package.json' ';' -prune -exec rm -rf '{}' +
-find . -type f \( -name '*.map' -o -name '*.o' -o -name '*.a' -o -name '*.exe' -o -name '*.dll' -o -name '*.pdb' \) -delete
+# The last of these say where it was compiled.
+find . -type f \( -name '*.map' -o -name '*.o' -o -name '*.a' -o -name '*.exe' -o -name '*.dll' -o -name '*.pdb' \
+    -o -name '*.gypi' -o -path '*/build/Makefile' -o -path '*/build/*.mk' \) -delete
 cd code-server/lib/vscode
 rm -rf node_modules/@github/copilot-sdk-linux-* node_modules/@microsoft/mxc-sdk/bin extensions/copilot
