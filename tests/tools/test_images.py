@@ -145,7 +145,7 @@ def test_the_editor_is_the_pinned_one_and_keeps_nothing_of_its_build(
 def test_the_editor_answers_and_ends(roots: dict[str, Root], free_ports: tuple[int, int]) -> None:
     script = """
         cd /workspace; SESSIONCTL_EDITOR_PORT=@port SESSIONCTL_EDITOR_CONTROL_PORT=@control \
-            tini -- sessionctl-editor 2>/tmp/log & editor=$!
+            tini -- sessionctl-editor >/tmp/log 2>&1 & editor=$!
         until curl -sf http://127.0.0.1:@port/healthz >/dev/null; do kill -0 $editor || exit 1; sleep 0.05; done
         curl -s -o /dev/null -w '%{redirect_url}\n' http://127.0.0.1:@port/
         curl -s -o /dev/null -w '%{http_code}\n' 'http://127.0.0.1:@port/?folder=/workspace'
