@@ -99,10 +99,12 @@ def _with_simulated_pods(redis: RedisEndpoint) -> dict[str, Any]:
 def _with_real_pods(managers: int) -> dict[str, Any]:
     small = {"requests": {"cpu": "10m", "memory": "64Mi"}}
     manager = {"enabled": managers > 0, "replicas": max(managers, 1), "image": _image("manager"), "resources": small}
+    editor = {"resources": {"requests": small["requests"], "limits": {"memory": "1Gi"}}}
+    session = {"image": _image("workspace"), "resources": _SMALL, "persistence": _VOLUME, "editor": editor}
     return {
         "redis": {"image": _image("redis")},
         "manager": manager,
-        "config": {"sessions": {"values": {"image": _image("workspace"), "resources": _SMALL, "persistence": _VOLUME}}},
+        "config": {"sessions": {"values": session}},
     }
 
 
