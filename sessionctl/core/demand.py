@@ -167,6 +167,8 @@ class DemandService:
     async def sleep(self, session_id: SessionId, *, force: bool = False) -> None:
         """Put the session to sleep now, whatever its idle time; ``force`` cancels the messages that wait.
 
+        Without ``force`` it does not overtake a wake whose patch may still be on its way.
+
         Raises NotFoundError, ConflictError (deleted, messages wait, or woken meanwhile) and DemandGateClosedError.
         """
         # Before the Deployment: a wake after this makes the release answer that somebody woke it.
@@ -178,7 +180,9 @@ class DemandService:
         for _ in range(SLEEP_ATTEMPTS):
             if noted.woken_at != first.woken_at:
                 break
-            await self._require_patched(noted, record)
+            if not force:
+                # A wake whose patch failed looks the same: whoever forces a sleep need not wait until that is certain.
+                await self._require_patched(noted, record)
             await self._release(session_id, record.woken_at)
             if noted.replicas == 0:
                 return
