@@ -60,6 +60,7 @@ class Services:
     open_sessions: Callable[[], Awaitable[SessionService]]
     """Create, delete and restore, with the profiles of this moment."""
     gatekeeper: Gatekeeper
+    tenancy: Tenancy
     throttle: Throttle
     idempotency: Idempotency
     tokens: TokenService
@@ -86,6 +87,7 @@ async def assemble(
     settings, store, hub = factory.settings, factory.store, factory.create_event_hub()
     tokens = await factory.create_token_service()
     throttle = Throttle(store, factory.clock, settings.api)
+    tenancy = Tenancy(factory.mirror, factory.cluster, store)
     views = factory.create_view_service(factory.mirror)
     return Services(
         settings=settings,
@@ -98,7 +100,8 @@ async def assemble(
         views=views,
         whys=await factory.create_why_service(views, told),
         open_sessions=factory.create_session_service,
-        gatekeeper=Gatekeeper(keys, tokens, Tenancy(factory.mirror, factory.cluster, store), throttle),
+        gatekeeper=Gatekeeper(keys, tokens, tenancy, throttle),
+        tenancy=tenancy,
         throttle=throttle,
         idempotency=factory.create_idempotency(),
         tokens=tokens,
