@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import Final
 
+import httpx
+
 from tests.node.browser.conftest import People
 from tests.node.browser.people import Editor, Portal
 from tests.node.platforms import PUBLIC_IDLE_SECONDS
@@ -70,3 +72,62 @@ def _type_for(editor: Editor, seconds: float) -> None:
 def _sleeps(portal: Portal, workspaces: Workspaces) -> None:
     portal.until("sleeping")
     wait_for(lambda: not workspaces.pods(portal.uuid), "its pod is gone")
+
+
+def test_a_link_asks_first_and_opens_one_browser(people: People, workspaces: Workspaces, api: httpx.Client) -> None:
+    portal = people().portal("bob")
+    workspaces.made.append(portal.uuid)
+    # Of a backend that does not know the browser; anybody may have sent it to anybody.
+    link = api.post(f"/session/{portal.uuid}/access").json()["url"]
+
+    first, second = people(), people(color_scheme="dark")
+    page, answer = first.open(link)
+    assert answer.ok
+    assert "bob" in page.inner_text("main")
+    first.show(page, "confirmation")
+    page.get_by_role("button").click()
+    Editor(page, first).ready()
+
+    page, answer = second.open(link)
+    assert 400 <= answer.status < 500
+    second.show(page, "refused-link")
+    page, _ = second.open(portal.editor_url)
+    assert page.url == f"{second.public_url}/portal/#who-are-you"
+    Portal(page, second).log_in("eve")
+    workspaces.made.append(Portal(page, second).uuid)
+    page, _ = second.open(portal.editor_url)
+    assert page.url == f"{second.public_url}/portal/#not-yours"
+    second.show(page, "not-yours")
+
+
+def test_a_stale_tab_wakes_nothing_and_the_wake_page_needs_no_script(people: People, workspaces: Workspaces) -> None:
+    carol = people(color_scheme="dark")
+    portal = carol.portal("carol")
+    workspaces.made.append(portal.uuid)
+    stale = portal.open_editor().ready()
+
+    # The tab stays open, and nobody types in it.
+    _sleeps(portal, workspaces)
+    calm_since = time.monotonic()
+
+    def calm() -> bool:
+        assert portal.status() == "sleeping"
+        assert not workspaces.pods(portal.uuid)
+        return time.monotonic() > calm_since + PUBLIC_IDLE_SECONDS
+
+    wait_for(calm, "it sleeps on, however often the tab connects")
+    carol.show(stale.page, "stale-tab")
+
+    plain = people(color_scheme="dark", java_script_enabled=False, storage_state=carol.context.storage_state())
+    page, answer = plain.open(portal.editor_url)
+    assert answer.status == _WAKE_PAGE
+    assert page.locator("h1").count() == 1
+    plain.show(page, "wake-page-without-script")
+    page.wait_for_url(lambda url: "/_session/" in url)
+    # VS Code's page; what it shows needs scripts.
+    page.wait_for_url(portal.editor_url)
+    assert page.locator("#vscode-workbench-web-configuration").count() == 1
+
+    with stale.page.expect_navigation():
+        stale.page.reload()
+    stale.ready()
