@@ -47,11 +47,17 @@ def test_the_whole_way(people: People, workspaces: Workspaces) -> None:
     _sleeps(portal, workspaces)
     alice.show(portal.page, "asleep")
 
+    began = time.monotonic()
     page, answer = alice.open(portal.editor_url)
     assert answer.status == _WAKE_PAGE
+    shown = time.monotonic() - began
     alice.show(page, "wake-page")
     # By itself.
+    page.locator(".monaco-workbench").wait_for()
+    opened = time.monotonic() - began
     again = Editor(page, alice).ready()
+    usable = time.monotonic() - began
+    print(f"after the wake: wake page {shown:.1f} s, VS Code's frame {opened:.1f} s, its files {usable:.1f} s")
     again.open_file("file")
     wait_for(lambda: typed[:200] in again.shown(), "what was typed is there")
     alice.show(page, "editor-again")
