@@ -33,8 +33,9 @@ DELETED_AT: Final = "sessionctl.dev/deleted-at"
 PURGE: Final = "sessionctl.dev/purge"
 FORCE_ACTIVATION: Final = "autoscaling.keda.sh/force-activation"
 
+EDITOR_PORT: Final = 8080
 AGENT_PORT: Final = 8081
-"""Of the session's Service, and of its pod."""
+"""Both of the session's Service, and of its pod."""
 
 PLATFORM_CONFIGMAP: Final = "sessionctl-platform"
 API_KEYS_SECRET: Final = "sessionctl-api-keys"  # noqa: S105 - the name of one

@@ -13,7 +13,7 @@ from typing import Annotated, Final
 
 from sessionctl.errors import ConfigurationError
 from sessionctl.models import JsonObject, JsonValue
-from sessionctl.sections import Section, SettingError, count, filled, key_of, positive, texts
+from sessionctl.sections import Section, SettingError, count, filled, key_of, positive, text, texts
 
 ENVIRONMENT_PREFIX: Final = "SESSIONCTL_"
 
@@ -26,6 +26,7 @@ _UNITS: Final = {
 }
 _DURATION: Final = re.compile(r"(?:\d+(?:ms|s|m|h|d))+")
 _DURATION_PART: Final = re.compile(r"(\d+)(ms|s|m|h|d)")
+_PAGE: Final = re.compile(r"https?://[A-Za-z0-9][-A-Za-z0-9.]*(:[0-9]+)?(/[-A-Za-z0-9._~/]*)?")
 
 
 def parse_duration(value: object) -> timedelta:
@@ -47,6 +48,14 @@ def _positive(value: timedelta) -> timedelta:
         msg = "must be longer than zero"
         raise ValueError(msg)
     return value
+
+
+def page_address(value: JsonValue) -> str:
+    """Take nothing, or the address of a page, which becomes part of the router's configuration; raises ValueError."""
+    if value != "" and not _PAGE.fullmatch(text(value)):
+        msg = f"should be the address of a page without a query, as https://app.example.com/editor, not {value!r:.80}"
+        raise ValueError(msg)
+    return text(value)
 
 
 Duration = Annotated[timedelta, parse_duration]
@@ -190,6 +199,15 @@ class ApiSettings(Section):
 
 
 @dataclass(frozen=True, kw_only=True)
+class EditorSettings(Section):
+    """Access to the editors (DESIGN 8)."""
+
+    login_url: Annotated[str, page_address] = ""
+    """Page of the application that sends a browser back with a login; empty: a page that says where to look for it."""
+    cookie_lifetime: PositiveDuration = timedelta(hours=12)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ChatSettings(Section):
     """Delivery of chats to agents."""
 
@@ -237,6 +255,7 @@ class Settings(Section):
     quotas: QuotaSettings = QuotaSettings()
     events: EventSettings = EventSettings()
     api: ApiSettings = ApiSettings()
+    editor: EditorSettings = EditorSettings()
     chat: ChatSettings = ChatSettings()
     portal: PortalSettings = PortalSettings()
     logging: LoggingSettings = LoggingSettings()

@@ -74,6 +74,13 @@ class ChatRequest(_Body):
     message: str = Field(min_length=1)
 
 
+class AccessRequest(_Body):
+    """Body of ``POST /session/{uuid}/access``, which may be left out."""
+
+    state: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]{16,128}$")
+    """Of the browser that the address is for, as the editor's host has given it to ``editor.loginUrl``."""
+
+
 class QueuedChat(_Shape):
     """Answer of chat: the message is stored, and its session awake or about to be."""
 

@@ -94,14 +94,15 @@ class Exchange:
         """Bytes so far, heads and the framing of chunks included."""
         self.pieces = 0
 
-    async def ask(self, method: str, target: str, token: str, body: bytes | None = None) -> int:
+    async def ask(self, method: str, target: str, token: str | None = None, body: bytes | None = None) -> int:
         """Send the request and return the status of the answer; a redirect is an answer like any other."""
         headers = [
             ("Host", "agent"),
             ("Accept", "application/json, application/x-ndjson"),
-            ("Authorization", f"Bearer {token}"),
             ("Connection", "close"),
         ]
+        if token is not None:
+            headers.append(("Authorization", f"Bearer {token}"))
         if body is not None:
             headers += [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
         question = self._protocol.send(h11.Request(method=method, target=target, headers=headers)) or b""

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 
 MESSAGES: Final = "/v1/messages"
 CONVERSATION: Final = "/v1/conversation"
+EDITOR_CONNECTIONS: Final = "/v1/editor/connections"
 PAGE_SECONDS: Final = 10.0
+CLOSE_SECONDS: Final = 2.0
 MAX_PAGE_BYTES: Final = 4 << 20
 END_SECONDS: Final = 1.0
 """So long an answer may stay open after its last line; an honest one ends at once."""
@@ -95,6 +97,16 @@ class HttpAgents:
         if not HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
             raise _refusal(status)
         return True
+
+    async def close_editor(self, session_id: SessionId) -> None:
+        """See ``ports.Agents``."""
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS), self._connected(session_id) as exchange:
+                status = await self._ask(exchange, session_id, "DELETE", EDITOR_CONNECTIONS)
+        except TimeoutError as error:
+            raise _silent(CLOSE_SECONDS) from error
+        if not HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
+            raise _refusal(status)
 
     async def read_conversation(self, session_id: SessionId, before: str | None, limit: int) -> ChatPage:
         """See ``ports.Agents``."""

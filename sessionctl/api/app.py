@@ -11,7 +11,7 @@ from sessionctl import __version__
 from sessionctl.api import problems
 from sessionctl.api.middleware import RequestMiddleware
 from sessionctl.api.openapi import document
-from sessionctl.api.routes import access, chat, demand, events, health, portal, reading, sessions
+from sessionctl.api.routes import access, chat, demand, events, health, portal, reading, router, sessions
 
 if TYPE_CHECKING:
     from sessionctl.api.services import Services
@@ -51,7 +51,7 @@ def build(settings: ApiSettings, metrics: Metrics) -> SessionApi:
         swagger_ui_oauth2_redirect_url=None,
         redirect_slashes=False,
     )
-    for part in (sessions, demand, chat, reading, events, access, health):
+    for part in (sessions, demand, chat, reading, events, access, health, router):
         app.router.routes.extend(part.router.routes)
     problems.install(app)
     app.add_middleware(

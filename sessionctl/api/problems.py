@@ -103,13 +103,18 @@ def problem(
     return Response(body.model_dump_json(), status, headers, media_type=PROBLEM_JSON)
 
 
-def of_error(error: SessionctlError) -> Response:
-    """Translate an error of core."""
-    status = status_of(type(error))
+def detail_of(error: SessionctlError) -> str:
+    """Return what callers are told of an error of core; where that is less than it says, the rest is logged."""
     public = next((_PUBLIC[kind] for kind in type(error).__mro__ if kind in _PUBLIC), None)
     if public is not None:
         _log.warning("%s: %s", error.code, error.message)
-    detail = public or (error.message if error.hint is None else f"{error.message.rstrip('.')}. {error.hint}")
+    return public or (error.message if error.hint is None else f"{error.message.rstrip('.')}. {error.hint}")
+
+
+def of_error(error: SessionctlError) -> Response:
+    """Translate an error of core."""
+    status = status_of(type(error))
+    detail = detail_of(error)
     field = error.field if isinstance(error, InvalidRequestError) else None
     errors = [FieldProblem(field=field, message=error.message)] if field is not None else []
     return problem(status, error.code, detail, errors=errors, headers=_headers(error, status))

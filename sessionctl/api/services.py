@@ -19,14 +19,21 @@ if TYPE_CHECKING:
     from sessionctl.core.events import EventHub
     from sessionctl.core.idempotency import Idempotency
     from sessionctl.core.keys import KeyRing
+    from sessionctl.core.logins import LoginService
+    from sessionctl.core.opening import OpeningService
+    from sessionctl.core.presence import Presence
+    from sessionctl.core.revocation import RevocationService
     from sessionctl.core.sessions import SessionService
     from sessionctl.core.tokens import TokenService
     from sessionctl.core.views import ViewService
+    from sessionctl.core.visitors import VisitorCookies
     from sessionctl.core.why import Answers, WhyService
     from sessionctl.factory import Factory
     from sessionctl.ports import Clock, ClusterView, Metrics, Store
     from sessionctl.settings import Settings
 
+MOST_WATCHERS: Final = 16
+"""Tabs in which one session's editor is waited for."""
 PARALLEL_HELM: Final = 8
 """Each run of Helm takes some 60 MB; the others wait."""
 
@@ -41,6 +48,19 @@ class Life:
     """Nobody should be sent here any more, but what comes is answered."""
     ending: asyncio.Event = field(default_factory=asyncio.Event)
     """Streams end now."""
+
+
+@dataclass(frozen=True)
+class EditorServices:
+    """What the router asks for (DESIGN 8)."""
+
+    cookies: VisitorCookies
+    logins: LoginService
+    revocations: RevocationService
+    presence: Presence
+    opening: OpeningService
+    watchers: Streams
+    """Those who wait for an editor, by its session."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +89,7 @@ class Services:
     hub: EventHub
     chats: ChatService
     streams: Streams
+    editors: EditorServices
 
     @asynccontextmanager
     async def sessions(self) -> AsyncIterator[SessionService]:
@@ -89,6 +110,7 @@ async def assemble(
     throttle = Throttle(store, factory.clock, settings.api)
     tenancy = Tenancy(factory.mirror, factory.cluster, store)
     views = factory.create_view_service(factory.mirror)
+    tenancy = Tenancy(factory.mirror, factory.cluster, store)
     return Services(
         settings=settings,
         clock=factory.clock,
@@ -110,4 +132,16 @@ async def assemble(
         hub=hub,
         chats=await factory.create_chat_service(hub, factory.mirror),
         streams=Streams(),
+        editors=await _editors(factory, views),
+    )
+
+
+async def _editors(factory: Factory, views: ViewService) -> EditorServices:
+    return EditorServices(
+        cookies=await factory.create_visitor_cookies(),
+        logins=factory.create_login_service(),
+        revocations=await factory.create_revocation_service(),
+        presence=factory.create_presence(),
+        opening=factory.create_opening_service(views),
+        watchers=Streams(most_per_caller=MOST_WATCHERS),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from contextlib import aclosing, contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from fastapi import Response
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from sessionctl.models import StoredEvent
 
-    Source = Callable[[], AbstractAsyncContextManager[AsyncIterator[StoredEvent]]]
-    """Opens what is sent: an iterator whose next step may be cancelled without losing anything."""
+
+Item = TypeVar("Item")
 
 MEDIA_TYPE: Final = "text/event-stream"
 EVENTS_CONTENT: Final = {MEDIA_TYPE: {"schema": {"type": "string"}}}
@@ -37,9 +37,9 @@ MOST_STREAMS_PER_CALLER: Final = 500
 class Streams:
     """The open streams of this process."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_per_caller: int = MOST_STREAMS_PER_CALLER) -> None:
         self.heartbeat_seconds = HEARTBEAT_SECONDS
-        self.most_per_caller = MOST_STREAMS_PER_CALLER
+        self.most_per_caller = most_per_caller
         self._open: Counter[str] = Counter()
 
     @contextmanager
@@ -56,16 +56,18 @@ class Streams:
                 del self._open[caller]
 
 
-class EventStream(Response):
+class EventStream(Response, Generic[Item]):
     """An answer of events, for as long as its source has any.
 
+    ``source`` opens an iterator whose next step may be cancelled without losing anything; ``render`` writes its items.
     ``still_allowed`` raises when the caller may no longer listen; ``ending`` is set when the process ends.
     """
 
     def __init__(
         self,
         *,
-        source: Source,
+        source: Callable[[], AbstractAsyncContextManager[AsyncIterator[Item]]],
+        render: Callable[[Item], bytes],
         streams: Streams,
         caller: str,
         still_allowed: Callable[[], Awaitable[object]],
@@ -74,6 +76,7 @@ class EventStream(Response):
         super().__init__(media_type=MEDIA_TYPE, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         del self.headers["Content-Length"]
         self._source = source
+        self._render = render
         self._streams = streams
         self._caller = caller
         self._still_allowed = still_allowed
@@ -93,14 +96,14 @@ class EventStream(Response):
                         task.cancel()
                     await asyncio.gather(sending, gone, return_exceptions=True)
 
-    async def _send_all(self, events: AsyncIterator[StoredEvent], send: Send) -> None:
+    async def _send_all(self, events: AsyncIterator[Item], send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         async with aclosing(self._chunks(events)) as chunks:
             async for chunk in chunks:
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _chunks(self, events: AsyncIterator[StoredEvent]) -> AsyncGenerator[bytes, None]:
+    async def _chunks(self, events: AsyncIterator[Item]) -> AsyncGenerator[bytes, None]:
         yield f"retry: {RECONNECT_MS}\n\n".encode()
         loop = asyncio.get_running_loop()
         look_at = loop.time() + self._streams.heartbeat_seconds
@@ -112,10 +115,10 @@ class EventStream(Response):
                     patience = look_at - loop.time()
                     await asyncio.wait((coming, ended), timeout=patience, return_when=asyncio.FIRST_COMPLETED)
                     if coming.done():
-                        stored = coming.result()
-                        if stored is None:
+                        item = coming.result()
+                        if item is None:
                             return
-                        yield render(stored)
+                        yield self._render(item)
                 finally:
                     # What has not been taken is not lost by it: this listener is asked again, or nobody wants it.
                     coming.cancel()

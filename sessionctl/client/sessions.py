@@ -136,9 +136,13 @@ class SessionClient(ChatCalls):
         """Show what holds a session awake, when it will sleep, why it does not start."""
         return self._read(Why, await self._transport.call("GET", session_path(session_id, "why")))
 
-    async def access(self, session_id: str) -> Access:
-        """Make a one-time address of the editor and a token for this session alone; a repeated call makes another."""
-        return self._read(Access, await self._transport.call("POST", session_path(session_id, "access")))
+    async def access(self, session_id: str, *, state: str | None = None) -> Access:
+        """Make a one-time address of the editor and a token for this session alone; a repeated call makes another.
+
+        ``state`` names the browser that the address is for: the editor's host gives it to your ``editor.loginUrl``.
+        """
+        body = None if state is None else {"state": state}
+        return self._read(Access, await self._transport.call("POST", session_path(session_id, "access"), body=body))
 
     async def revoke_access(self, session_id: str) -> None:
         """Make every token of the session invalid."""

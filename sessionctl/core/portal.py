@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sessionctl.core.sessions import SessionService
     from sessionctl.core.throttle import Throttle
     from sessionctl.core.views import ViewService
+    from sessionctl.models import Owner
 
 TENANT: Final = "demo"
 LONGEST_NAME: Final = 64
@@ -56,12 +57,13 @@ class Portal:
         found = await self._find(name)
         return found if found is not None else await self._make(name)
 
-    async def check_owner(self, name: str, session_id: SessionId) -> None:
-        """Raise NotFoundError unless the session is of that name."""
+    async def owner_of(self, name: str, session_id: SessionId) -> Owner:
+        """Return the owner of a session of that name; raises NotFoundError for any other."""
         await self.throttle.take(VISITOR, parse_visitor(name), Scope.ACCESS)
         owner = await self.tenancy.find_owner(session_id)
         if owner is None or (owner.tenant, owner.user_id) != (TENANT, name):
             raise unknown_session(session_id)
+        return owner
 
     async def _find(self, name: str) -> SessionId | None:
         page = await self.views.list_sessions(user_id=name, tenant=TENANT)

@@ -30,15 +30,20 @@ if TYPE_CHECKING:
     from sessionctl.core.journal import Journal
     from sessionctl.core.keyadmin import KeyAdmin
     from sessionctl.core.keys import KeyKeeper, KeyRing
+    from sessionctl.core.logins import LoginService
     from sessionctl.core.loop import SweepLoop
     from sessionctl.core.manager import Manager
     from sessionctl.core.mirror import Mirror
+    from sessionctl.core.opening import OpeningService
+    from sessionctl.core.presence import Presence
     from sessionctl.core.quotas import Quotas
     from sessionctl.core.reconcile import Reconciler
     from sessionctl.core.releases import ReleaseService
+    from sessionctl.core.revocation import RevocationService
     from sessionctl.core.sessions import SessionService
     from sessionctl.core.tokens import TokenService
     from sessionctl.core.views import ViewService
+    from sessionctl.core.visitors import VisitorCookies
     from sessionctl.core.waiting import Waiter
     from sessionctl.core.why import Answers, WhyService
     from sessionctl.models import SessionId
@@ -234,9 +239,53 @@ class Factory:
         """Session tokens; reads the platform key, and the one before it while it is being changed."""
         from sessionctl.core.tokens import TokenService
 
+        keys = await self._signing_keys()
+        return TokenService(keys, self.store, self.clock, self.settings.api.token_lifetime)
+
+    async def create_visitor_cookies(self) -> VisitorCookies:
+        """Cookies of the editors; reads the same keys."""
+        from sessionctl.core.visitors import VisitorCookies
+
+        keys = await self._signing_keys()
+        return VisitorCookies(keys, self.store, self.clock, self.settings.editor.cookie_lifetime)
+
+    async def _signing_keys(self) -> list[str]:
         secret = await self.reader.read_secret(self.platform.platform_key_secret)
-        keys = [secret.value("key"), secret.find("previous-key")]
-        return TokenService([key for key in keys if key], self.store, self.clock, self.settings.api.token_lifetime)
+        return [key for key in (secret.value("key"), secret.find("previous-key")) if key]
+
+    def create_login_service(self) -> LoginService:
+        """One-time codes of the editors."""
+        from sessionctl.core.logins import LoginService
+
+        return LoginService(self.store, self.journal, self.settings.api.code_lifetime)
+
+    def create_presence(self) -> Presence:
+        """Activity that the router tells of."""
+        from sessionctl.core.presence import Presence
+
+        return Presence(self.mirror, self.demand, self.clock, self.settings.idle.touch_interval)
+
+    def create_opening_service(self, views: ViewService) -> OpeningService:
+        """What somebody sees who waits for an editor."""
+        from sessionctl.adapters.editor import HttpEditorProbe
+        from sessionctl.core.opening import OpeningService
+
+        probe = HttpEditorProbe(self._dial_editor)
+        return OpeningService(views=views, bells=self.mirror.bells, probe=probe, clock=self.clock)
+
+    async def create_revocation_service(self) -> RevocationService:
+        """The end of all that was granted; reads the platform key."""
+        from sessionctl.core.revocation import RevocationService
+        from sessionctl.settings import ProbeKind
+
+        return RevocationService(
+            store=self.store,
+            view=self.mirror,
+            agents=await self.create_agents(),
+            journal=self.journal,
+            clock=self.clock,
+            editors=self.settings.idle.probe is not ProbeKind.NONE,
+        )
 
     def create_event_hub(self) -> EventHub:
         """Whoever listens to sessions; one for the whole process."""
@@ -346,14 +395,20 @@ class Factory:
         return dispatcher
 
     async def _dial_agent(self, session_id: SessionId) -> ByteStream:
+        return await self._dial(session_id, labels.AGENT_PORT)
+
+    async def _dial_editor(self, session_id: SessionId) -> ByteStream:
+        return await self._dial(session_id, labels.EDITOR_PORT)
+
+    async def _dial(self, session_id: SessionId, port: int) -> ByteStream:
         namespace = self.platform.sessions_namespace
         if not self.by_forward:
             from sessionctl.adapters.agent_http import TcpStream
 
-            return await TcpStream.connect(f"{labels.object_name(session_id)}.{namespace}.svc", labels.AGENT_PORT)
+            return await TcpStream.connect(f"{labels.object_name(session_id)}.{namespace}.svc", port)
         from sessionctl.adapters.cluster.portforward import PodPort, PortForwarder
 
-        target = PodPort(namespace, f"{labels.UUID_LABEL}={session_id}", labels.AGENT_PORT)
+        target = PodPort(namespace, f"{labels.UUID_LABEL}={session_id}", port)
         return await PortForwarder(self.client).open(target)
 
     async def create_sweep_loop(self) -> SweepLoop:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from sessionctl.models.access import (
     ApiKey,
     Caller,
+    CodeAnswer,
+    CodeOutcome,
+    Login,
     Scope,
 )
 from sessionctl.models.basics import (
@@ -80,6 +83,8 @@ __all__ = [
     "Cancellation",
     "ChatEntry",
     "ChatPage",
+    "CodeAnswer",
+    "CodeOutcome",
     "Container",
     "Dependency",
     "EnqueueOutcome",
@@ -92,6 +97,7 @@ __all__ = [
     "HolderKind",
     "JsonObject",
     "JsonValue",
+    "Login",
     "Loop",
     "MessageOutcome",
     "NextMessage",

@@ -45,3 +45,35 @@ class Caller:
     scopes: frozenset[Scope]
     session_id: SessionId | None = None
     """The only session a token opens; None for a key, which sees all of its tenant's."""
+
+
+@dataclass(frozen=True)
+class Login:
+    """Who may open a session's editor, in a one-time code and then in a cookie."""
+
+    session_id: SessionId
+    tenant: str
+    user_id: str
+    epoch: int
+    """Of the session's tokens when it was granted: whatever revokes them ends it, used or not."""
+
+
+class CodeOutcome(StrEnum):
+    """What became of a one-time login code that somebody showed."""
+
+    OPENED = "opened"
+    CONFIRM = "confirm"
+    """It was made for no browser; it is this one's from now on, and its user has to be asked."""
+    OTHER = "other"
+    """It is another browser's."""
+    USED = "used"
+    UNKNOWN = "unknown"
+    """It has expired, never was, or is of another session."""
+
+
+@dataclass(frozen=True)
+class CodeAnswer:
+    """Answer to a one-time login code; ``login`` is there where it was opened or has to be confirmed."""
+
+    outcome: CodeOutcome
+    login: Login | None = None

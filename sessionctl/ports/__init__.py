@@ -14,7 +14,7 @@ from sessionctl.ports.store import (
     RecordStore,
     Store,
 )
-from sessionctl.ports.world import ActivityProbe, Clock, Helm, KeySource, KeyVault, Metrics, ProfileRenderer
+from sessionctl.ports.world import ActivityProbe, Clock, EditorProbe, Helm, KeySource, KeyVault, Metrics, ProfileRenderer
 
 __all__ = [
     "AccessStore",
@@ -25,6 +25,7 @@ __all__ = [
     "ClusterView",
     "DemandStore",
     "DispatchStore",
+    "EditorProbe",
     "EventStore",
     "GateStore",
     "Helm",

@@ -108,6 +108,10 @@ class Agents(Protocol):
         """End a message that runs; False when the agent does not know it. Raises UnavailableError and AgentError."""
         ...
 
+    async def close_editor(self, session_id: SessionId) -> None:
+        """Close the editor's open connections; who may do so comes back. Raises UnavailableError and AgentError."""
+        ...
+
     async def read_conversation(self, session_id: SessionId, before: str | None, limit: int) -> ChatPage:
         """Return the newest messages before one (None: the newest of all). Raises UnavailableError and AgentError."""
         ...

@@ -11,9 +11,11 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from sessionctl.models import (
+        CodeAnswer,
         Enqueued,
         Epoch,
         EventPage,
+        Login,
         MessageOutcome,
         Queue,
         RateLimit,
@@ -214,12 +216,19 @@ class AccessStore(Protocol):
         """Bind ``value`` and the request's fingerprint to an idempotency key, unless it is bound already."""
         ...
 
-    async def put_code(self, code: str, session_id: SessionId, lifetime: timedelta) -> None:
-        """Keep a one-time login code; stored hashed."""
+    async def put_code(self, code: str, login: Login, state: str, lifetime: timedelta) -> None:
+        """Keep a one-time login code; stored hashed.
+
+        ``state`` names the browser it is for; empty, it becomes that of the first one which shows it.
+        """
         ...
 
-    async def take_code(self, code: str) -> SessionId | None:
-        """Use a one-time login code; None when it was used, has expired or never was."""
+    async def open_code(self, code: str, session_id: SessionId, state: str, *, confirmed: bool) -> CodeAnswer:
+        """Use a one-time login code of a session, once, in its browser.
+
+        One that was made for no browser is opened only where its user has ``confirmed``, after it has been shown there
+        without. ``state`` is never empty.
+        """
         ...
 
     async def get_token_epoch(self, session_id: SessionId) -> int:

@@ -80,6 +80,14 @@ class ActivityProbe(Protocol):
         ...
 
 
+class EditorProbe(Protocol):
+    """Asks whether a session's editor is there."""
+
+    async def answers(self, session_id: SessionId) -> bool:
+        """Whether the editor answers, as it would answer the router: never raises."""
+        ...
+
+
 class ProfileRenderer(Protocol):
     """Turns a profile into values of the session chart."""
 

@@ -65,6 +65,7 @@ class FakeAgents:
     Attributes:
         away: Sessions whose agent cannot be reached.
         begun: How often each message was begun.
+        closed: The sessions whose editor's connections were closed, each time.
     """
 
     def __init__(self, reply: Callable[[str], AsyncGenerator[str, None]] = echo, *, repeatable: bool = True) -> None:
@@ -72,6 +73,7 @@ class FakeAgents:
         self.repeatable = repeatable
         self.away: set[SessionId] = set()
         self.begun: Counter[str] = Counter()
+        self.closed: list[SessionId] = []
         self._runs: dict[SessionId, dict[str, _Run]] = {}
         self._boots: Counter[SessionId] = Counter()
 
@@ -92,6 +94,11 @@ class FakeAgents:
             await _stop(run)
             run.finish(MessageOutcome.CANCELLED)
         return True
+
+    async def close_editor(self, session_id: SessionId) -> None:
+        """See ``ports.Agents``."""
+        await self._reach(session_id)
+        self.closed.append(session_id)
 
     async def read_conversation(self, session_id: SessionId, before: str | None, limit: int) -> ChatPage:
         """See ``ports.Agents``."""

@@ -17,6 +17,7 @@ from sessionctl.api.sse import MOST_STREAMS_PER_CALLER
 from sessionctl.core.identity import new_session_id
 from sessionctl.factory import DirectOptions, open_factory
 from sessionctl.models import SessionId
+from tests.api.browser import Browser
 from tests.api.world import EVERYTHING, MINE, URL, Api, open_api
 from tests.support.census import Census
 
@@ -260,9 +261,9 @@ async def test_access_is_a_code_that_works_once_and_a_token(api: Api, mine: Sess
     assert body.keys() == {"uuid", "url", "url_expires_at", "token", "expires_at", "scopes"}
     assert body["scopes"] == ["read", "write"]
     assert body["url"].startswith(f"https://vs-code-{mine}.example.com/_session/login?code=")
-    code = body["url"].partition("=")[2]
-    assert await api.services.store.take_code(code) == mine
-    assert await api.services.store.take_code(code) is None
+    browser = Browser(api, mine)
+    assert (await browser.login(body["url"])).status_code == 200
+    assert [(await browser.login(body["url"], "POST")).status_code for _ in range(2)] == [303, 403]
     token = {"Authorization": f"Bearer {body['token']}"}
     assert (await api.post(f"/session/{mine}/wake", key=None, headers=token)).status_code == 202
     assert (await api.get("/sessions", key=None, headers=token)).status_code == 403

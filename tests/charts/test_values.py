@@ -18,7 +18,7 @@ from sessionctl.agent.serve import ANSWER_SECONDS, MESSAGE_SECONDS
 from sessionctl.agent.settings import OpenAISettings
 from sessionctl.agent.settings import load_settings as load_agent_settings
 from sessionctl.sections import count, filled, key_of, positive, texts
-from sessionctl.settings import Duration, PositiveDuration, Settings, load_platform, load_settings
+from sessionctl.settings import Duration, PositiveDuration, Settings, load_platform, load_settings, page_address
 from tests.charts.rendering import CHARTS, Scenario, pod_templates, rendered, run
 
 if TYPE_CHECKING:
@@ -129,6 +129,8 @@ def _expected(kind: Any) -> tuple[str, object]:
         return "enum", sorted(kind)
     if texts in steps:
         return "texts", None
+    if page_address in steps:
+        return "page", None
     if filled in steps:
         return "text", None
     if get_origin(kind) is Mapping:
@@ -146,6 +148,8 @@ def _bounds(schema: dict[str, Any], node: dict[str, Any]) -> tuple[str, object]:
     match node["type"]:
         case "array":
             return "texts", None
+        case "string" if "://" in node["pattern"]:
+            return "page", None
         case "string":
             assert not re.search(node["pattern"], "")
             return "text", None
@@ -217,6 +221,37 @@ def test_schema_and_settings_agree_on_durations(text: str) -> None:
         except ValueError:
             value = None
         assert (re.search(definitions[name]["pattern"], text) is not None) == (value is not None), name
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "https://app.example.com/editor",
+        "http://localhost:8080/a-b/~c_d.html",
+        "https://app.example.com",
+        "https://app.example.com/editor?session=1",
+        "https://app.example.com/$request_uri",
+        "https://app.example.com/;return",
+        "https://app.example.com/a b",
+        "https://u@app.example.com/",
+        "//app.example.com/",
+        "javascript:alert(1)",
+        "https://",
+    ],
+)
+def test_schema_and_settings_agree_on_the_login_page(text: str) -> None:
+    """It becomes part of the router's configuration: both patterns refuse what could mean something there."""
+    pattern = _schema("platform")["properties"]["config"]["properties"]["editor"]["properties"]["loginUrl"]["pattern"]
+    try:
+        taken = page_address(text) == text
+    except ValueError:
+        taken = False
+    assert (re.search(pattern, text) is not None) == taken == ((text + "x").isascii() and _is_page(text))
+
+
+def _is_page(text: str) -> bool:
+    return not text or (text.startswith("http") and len(text) > len("https://") and not set("?$;@ ") & set(text))
 
 
 def test_manager_is_replaced_when_what_it_reads_changes(helm: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ import pytest
 from sessionctl.adapters.store import keys
 from sessionctl.adapters.store.redis_store import RedisStore
 from sessionctl.core.identity import new_session_id
-from sessionctl.models import RateLimit, Remembered
+from sessionctl.models import CodeAnswer, CodeOutcome, Login, RateLimit, Remembered, SessionId
 from tests.support.redis_proxy import Loss, script
 from tests.support.sessions import make_workspace
 from tests.support.waiting import until
@@ -119,50 +120,104 @@ class TestIdempotency:
         assert 0 < table.admin.pttl(key) <= 60_000
 
 
+LOGIN = Login(new_session_id(), "acme", "alice", 7)
+SESSION, BROWSER, OTHER = LOGIN.session_id, "browser-of-alice", "browser-of-mallory"
+OPENED = CodeAnswer(CodeOutcome.OPENED, LOGIN)
+CONFIRM = CodeAnswer(CodeOutcome.CONFIRM, LOGIN)
+REFUSED = {word: CodeAnswer(CodeOutcome(word)) for word in ("other", "used", "unknown")}
+
+
+async def show(store: RedisStore, *, state: str = BROWSER, session: SessionId = SESSION, yes: bool = False) -> CodeAnswer:
+    return await store.open_code("secret", session, state, confirmed=yes)
+
+
 class TestCodes:
-    async def test_a_code_is_used_once(self, store: RedisStore, redis: RedisServer) -> None:
-        session_id = new_session_id()
-        await store.put_code("secret", session_id, MINUTE)
+    @pytest.mark.parametrize("state", [BROWSER, ""])
+    async def test_a_code_is_used_once(self, store: RedisStore, redis: RedisServer, state: str) -> None:
+        await store.put_code("secret", LOGIN, state, MINUTE)
+        if not state:
+            assert await show(store) == CONFIRM
         async with RedisStore(redis.endpoint()) as other:
-            found = await asyncio.gather(*(one.take_code("secret") for one in (store, other) * 10))
+            found = await asyncio.gather(*(show(one, yes=not state) for one in (store, other) * 10))
 
-        assert [answer for answer in found if answer is not None] == [session_id]
+        assert sorted(found, key=str) == sorted([OPENED] + [REFUSED["used"]] * 19, key=str)
 
-    async def test_what_never_was_opens_nothing(self, store: RedisStore) -> None:
-        assert await store.take_code("guess") is None
+    async def test_a_code_for_a_browser_opens_nowhere_else(self, store: RedisStore) -> None:
+        await store.put_code("secret", LOGIN, BROWSER, MINUTE)
+        for yes in (False, True):
+            assert await show(store, state=OTHER, yes=yes) == REFUSED["other"]
+
+        assert await show(store) == OPENED
+
+    async def test_a_code_for_no_browser_is_of_the_first_and_asks_its_user(
+        self, store: RedisStore, redis: RedisServer
+    ) -> None:
+        await store.put_code("secret", LOGIN, "", MINUTE)
+        states = [f"browser-{number}" for number in range(10)]
+        async with RedisStore(redis.endpoint()) as other:
+            found = await asyncio.gather(*(show(one, state=state) for one in (store, other) for state in states))
+        first = states[found.index(CONFIRM) % len(states)]
+
+        assert found.count(CONFIRM) == 2
+        # Opened again by a reload, or by a page that sends a browser here twice, it still asks.
+        assert await show(store, state=first) == CONFIRM
+        for state in states:
+            assert (await show(store, state=state, yes=True) == OPENED) is (state == first)
+
+    async def test_nobody_confirms_what_was_not_shown_there(self, store: RedisStore) -> None:
+        await store.put_code("secret", LOGIN, "", MINUTE)
+
+        assert await show(store, yes=True) == REFUSED["other"]
+        assert await show(store) == CONFIRM
+
+    async def test_a_code_of_another_session_opens_nothing_and_is_not_used_up(self, store: RedisStore) -> None:
+        await store.put_code("secret", LOGIN, BROWSER, MINUTE)
+
+        assert await show(store, session=new_session_id()) == REFUSED["unknown"]
+        assert await show(store) == OPENED
+
+    async def test_what_never_was_opens_nothing(self, store: RedisStore, table: Table) -> None:
+        assert await show(store) == REFUSED["unknown"]
+        table.admin.set(keys.code("secret"), SESSION)  # as an older manager wrote it
+        assert await show(store) == REFUSED["unknown"]
 
     async def test_it_expires(self, store: RedisStore, table: Table) -> None:
-        await store.put_code("secret", new_session_id(), timedelta(milliseconds=20))
+        await store.put_code("secret", LOGIN, BROWSER, timedelta(milliseconds=20))
         await until(lambda: not table.admin.keys("code:*"), "the code expires")
 
-        assert await store.take_code("secret") is None
+        assert await show(store) == REFUSED["unknown"]
 
     async def test_redis_does_not_know_the_code_and_forgets_the_used_one(self, store: RedisStore, table: Table) -> None:
-        await store.put_code("secret", new_session_id(), MINUTE)
-        await store.take_code("secret")
+        await store.put_code("secret", LOGIN, "", MINUTE)
+        await show(store)
+        await show(store, yes=True)
 
         (key,) = table.admin.keys("code:*")
         assert b"secret" not in key
-        assert table.admin.get(key) != b"secret"
+        assert b"secret" not in str(table.admin.hgetall(key)).encode()
         assert 0 < table.admin.pttl(key) <= 60_000
 
     async def test_a_used_code_cannot_be_put_again(self, store: RedisStore) -> None:
         """Nothing that is repeated late makes it valid a second time."""
-        session_id = new_session_id()
-        await store.put_code("secret", session_id, MINUTE)
-        await store.take_code("secret")
-        await store.put_code("secret", session_id, MINUTE)
+        await store.put_code("secret", LOGIN, BROWSER, MINUTE)
+        await show(store)
+        await store.put_code("secret", LOGIN, BROWSER, MINUTE)
 
-        assert await store.take_code("secret") is None
+        assert await show(store) == REFUSED["used"]
 
     async def test_a_lost_reply_does_not_use_it_up(self, shaky: RedisStore, proxy: RedisProxy) -> None:
-        session_id = new_session_id()
-        await shaky.put_code("secret", session_id, MINUTE)
-        lost = proxy.trap(script("take_code"), Loss.REPLY)
+        await shaky.put_code("secret", LOGIN, BROWSER, MINUTE)
+        lost = proxy.trap(script("open_code"), Loss.REPLY)
 
-        assert await shaky.take_code("secret") == session_id
+        assert await show(shaky) == OPENED
         assert lost.sprung.is_set()
-        assert await shaky.take_code("secret") is None
+        assert await show(shaky) == REFUSED["used"]
+
+    async def test_a_user_is_remembered_as_written(self, store: RedisStore) -> None:
+        login = replace(LOGIN, user_id='ä"\\\N{GRINNING FACE}\\u0000 x', epoch=2**53 - 1)
+        await store.put_code("secret", login, BROWSER, MINUTE)
+
+        assert await show(store) == CodeAnswer(CodeOutcome.OPENED, login)
 
 
 class TestTokenEpoch:

@@ -529,3 +529,36 @@ async def test_being_cancelled_drops_the_connection(tenant: Tenant) -> None:
     with pytest.raises(asyncio.CancelledError):
         await listening
     await gone.wait()
+
+
+async def test_the_editors_connections_are_closed_by_its_agent(tenant: Tenant) -> None:
+    tenant.does = says(b"HTTP/1.1 204 No Content\r\n\r\n")
+    await tenant.agents().close_editor(SESSION)
+    (head,) = tenant.requests
+    assert head.startswith("DELETE /v1/editor/connections HTTP/1.1\r\n")
+    assert f"authorization: bearer token-of-{SESSION}\r\n" in head.lower()
+
+    fake = FakeAgents()
+    await fake.close_editor(SESSION)
+    assert fake.closed == [SESSION]
+    fake.away.add(SESSION)
+    with pytest.raises(UnavailableError):
+        await fake.close_editor(SESSION)
+
+
+@pytest.mark.parametrize(
+    ("does", "error"),
+    [
+        (says(plain("{}", "404 Not Found")), AgentError),  # of before there were editors
+        (says(plain("{}", "503 Not Yet")), UnavailableError),
+        (says(b"SSH-2.0-OpenSSH_9.6\r\n\r\n"), AgentError),
+        (says(b"", then=60), UnavailableError),
+    ],
+)
+async def test_whoever_revokes_is_told_that_they_are_not_closed_and_not_kept_waiting(
+    tenant: Tenant, monkeypatch: pytest.MonkeyPatch, does: Behaviour, error: type[Exception]
+) -> None:
+    monkeypatch.setattr(adapter, "CLOSE_SECONDS", 0.2)
+    tenant.does = does
+    with pytest.raises(error):
+        await asyncio.wait_for(tenant.agents().close_editor(SESSION), 10)

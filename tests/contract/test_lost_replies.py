@@ -15,7 +15,7 @@ from sessionctl.adapters.store import keys
 from sessionctl.adapters.store.redis_store import RedisStore
 from sessionctl.core.identity import parse_session_id
 from sessionctl.errors import OutcomeUnknownError, StoreError
-from sessionctl.models import Cancellation, EventKind, Fence, MessageOutcome, ReplyDelta, SessionEvent
+from sessionctl.models import Cancellation, EventKind, Fence, Login, MessageOutcome, ReplyDelta, SessionEvent
 from tests.support.redis import RedisServer
 from tests.support.redis_proxy import Loss, script
 from tests.support.sessions import HOLD, make_workspace
@@ -35,6 +35,7 @@ TOKEN = "restoring:{run_id}:00"
 OWNER = ("default", "alice")
 OWNER_A = "a manager"
 MINUTE = timedelta(minutes=1)
+LOGIN = Login(SESSION, "default", "alice", 7)
 EVENT = SessionEvent(SESSION, EventKind.WOKEN, "somebody came")
 
 
@@ -94,7 +95,7 @@ async def _reserved(store: RedisStore, table: Table) -> None:
 
 
 async def _code(store: RedisStore, table: Table) -> None:
-    await store.put_code("secret", SESSION, MINUTE)
+    await store.put_code("secret", LOGIN, "browser", MINUTE)
 
 
 async def _taken(store: RedisStore, table: Table) -> None:
@@ -146,8 +147,10 @@ CASES = {
     "cancel_message": Case("cancel_message", _taken, lambda store, _: store.cancel_message(SESSION, "m0")),
     "cancel_message_that_runs": Case("cancel_message", _running, lambda store, _: store.cancel_message(SESSION, "m0")),
     "remember": Case("remember", _nothing, lambda store, _: store.remember("key", "request", "value", MINUTE)),
-    "put_code": Case("put_code", _nothing, lambda store, _: store.put_code("secret", SESSION, MINUTE)),
-    "take_code": Case("take_code", _code, lambda store, _: store.take_code("secret")),
+    "put_code": Case("put_code", _nothing, lambda store, _: store.put_code("secret", LOGIN, "", MINUTE)),
+    "open_code": Case(
+        "open_code", _code, lambda store, _: store.open_code("secret", SESSION, "browser", confirmed=False)
+    ),
     "revoke_tokens": Case("revoke_tokens", _revoked, lambda store, _: store.revoke_tokens(SESSION)),
     "reserve_session": Case("reserve_session", _nothing, lambda store, _: store.reserve_session(SESSION, *OWNER, 1)),
     "cancel_reservation": Case(

@@ -58,7 +58,7 @@ class Table:
         for key in sorted(cast("list[bytes]", self.admin.keys())):
             kind = cast("bytes", self.admin.type(key))
             if kind == b"hash":
-                moments = {b"last_active", b"released_at", b"woken_at", b"filled_at", b"token_epoch", b"fence"}
+                moments = {b"last_active", b"released_at", b"woken_at", b"filled_at", b"token_epoch", b"fence", b"used"}
                 record = cast("dict[bytes, bytes]", self.admin.hgetall(key))
                 found[key] = {
                     name: len(json.loads(value))

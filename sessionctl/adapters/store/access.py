@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from sessionctl.adapters.store import keys
 from sessionctl.adapters.store.base import StorePart
-from sessionctl.models import Remembered, SessionId
+from sessionctl.models import CodeAnswer, CodeOutcome, Login, Remembered
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sessionctl.models import RateLimit
+    from sessionctl.models import RateLimit, SessionId
 
 
 class RedisAccess(StorePart):
@@ -34,14 +34,17 @@ class RedisAccess(StorePart):
         bound_by, bound_fingerprint, bound_value = json.loads(str(reply))
         return Remembered(value=bound_value, fingerprint=bound_fingerprint, fresh=bound_by == operation)
 
-    async def put_code(self, code: str, session_id: SessionId, lifetime: timedelta) -> None:
+    async def put_code(self, code: str, login: Login, state: str, lifetime: timedelta) -> None:
         """See ``ports.AccessStore``."""
-        await self._run("put_code", [keys.code(code)], [session_id, _milliseconds(lifetime)])
+        said = json.dumps([login.tenant, login.user_id, login.epoch])
+        await self._run("put_code", [keys.code(code)], [login.session_id, said, state, _milliseconds(lifetime)])
 
-    async def take_code(self, code: str) -> SessionId | None:
+    async def open_code(self, code: str, session_id: SessionId, state: str, *, confirmed: bool) -> CodeAnswer:
         """See ``ports.AccessStore``."""
-        found = await self._run("take_code", [keys.code(code)], [secrets.token_hex(8)])
-        return None if found is None else SessionId(str(found))
+        arguments = [session_id, state, int(confirmed), secrets.token_hex(8)]
+        word, *said = await self._run_fields("open_code", [keys.code(code)], arguments)
+        login = Login(session_id, *json.loads(said[0])) if said else None
+        return CodeAnswer(CodeOutcome(word), login)
 
     async def get_token_epoch(self, session_id: SessionId) -> int:
         """See ``ports.AccessStore``."""

@@ -39,7 +39,7 @@ PARTS: Final[dict[str, tuple[str, ...]]] = {
     "take": (),
     "remember": (),
     "put_code": (),
-    "take_code": (),
+    "open_code": (),
     "get_token_epoch": (),
     "revoke_tokens": (),
     "reserve_session": (),
@@ -57,7 +57,7 @@ TELLING: Final = frozenset(
         "cancel_message",
         "remember",
         "put_code",
-        "take_code",
+        "open_code",
         "revoke_tokens",
         "reserve_session",
     }

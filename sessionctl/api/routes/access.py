@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import secrets
 from http import HTTPStatus
 
 from fastapi import APIRouter, Response
 
 from sessionctl.api.guard import Given, GuardedRoute, Session, Who, guarded
+from sessionctl.core.demand import unknown_session
 from sessionctl.errors import ConflictError, OutcomeUnknownError
 from sessionctl.labels import session_url
 from sessionctl.models import Scope
-from sessionctl.wire import Access
+from sessionctl.wire import Access, AccessRequest
 
 router = APIRouter(route_class=GuardedRoute, tags=["access"])
 
@@ -20,15 +20,22 @@ TOKEN_SCOPES = frozenset({Scope.READ, Scope.WRITE})
 
 
 @router.post("/session/{uuid}/access", **guarded(Scope.ACCESS, ConflictError, OutcomeUnknownError))
-async def grant(services: Given, who: Who, session_id: Session, response: Response) -> Access:
-    """Make a one-time address of the session's editor, and a token for this session alone."""
+async def grant(
+    services: Given, who: Who, session_id: Session, response: Response, body: AccessRequest | None = None
+) -> Access:
+    """Make a one-time address of the session's editor, and a token for this session alone.
+
+    With ``state`` the address works in the browser that came with it, at once; without, in the first one that opens it,
+    and its user is asked.
+    """
     settings = services.settings
+    if who.owner is None:
+        raise unknown_session(session_id)
     if await services.store.get_record(session_id) is None:
         # Deleted, or forgotten by Redis: tokens are valid for as long as there is a record.
         await services.demand.rebuild_record(session_id)
     token = await services.tokens.issue(session_id, who.caller.tenant, TOKEN_SCOPES & who.caller.scopes)
-    code = secrets.token_urlsafe(32)
-    await services.store.put_code(code, session_id, settings.api.code_lifetime)
+    code = await services.editors.logins.grant(session_id, who.owner, body.state if body else None)
     response.headers["Cache-Control"] = "no-store"
     return Access(
         uuid=session_id,
@@ -46,5 +53,8 @@ async def grant(services: Given, who: Who, session_id: Session, response: Respon
     **guarded(Scope.ACCESS, OutcomeUnknownError, status=HTTPStatus.NO_CONTENT),
 )
 async def revoke(services: Given, session_id: Session) -> None:
-    """Make every token of the session invalid."""
-    await services.store.revoke_tokens(session_id)
+    """Make every token, login and unused address of the session invalid, and close its editor's open connections.
+
+    Takes some seconds for a session that is awake: whoever is cut off and comes back at once is cut off again.
+    """
+    await services.editors.revocations.revoke(session_id)

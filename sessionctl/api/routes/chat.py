@@ -11,7 +11,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 
 from sessionctl.api.guard import Given, GuardedRoute, Session, Who, admit, guarded
 from sessionctl.api.routes.sessions import IdempotencyKey
-from sessionctl.api.sse import EVENTS_CONTENT, MEDIA_TYPE, EventStream
+from sessionctl.api.sse import EVENTS_CONTENT, MEDIA_TYPE, EventStream, render
 from sessionctl.core.reports import chat_reply, conversation
 from sessionctl.errors import (
     ConflictError,
@@ -133,7 +133,7 @@ async def _wait(services: Services, accepted: Accepted, seconds: int) -> Reply |
 
 def message_stream(
     request: Request, services: Services, scope: Scope, accept: Callable[[], Awaitable[Accepted]], after: str | None
-) -> EventStream:
+) -> EventStream[StoredEvent]:
     """Return the events of one message as an answer; what ``accept`` raises is the answer instead."""
     found: list[Accepted] = []
     over: list[str] = []
@@ -162,6 +162,7 @@ def message_stream(
 
     return EventStream(
         source=source,
+        render=render,
         streams=services.streams,
         caller=request.state.caller,
         still_allowed=still_allowed,

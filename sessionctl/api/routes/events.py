@@ -57,6 +57,7 @@ async def events(
         return Response(b"".join(kept), media_type=MEDIA_TYPE, headers={"Cache-Control": "no-store"})
     return EventStream(
         source=lambda: services.hub.listen(session_id, last_event_id),
+        render=render,
         streams=services.streams,
         caller=request.state.caller,
         still_allowed=lambda: admit(request, Scope.READ),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping
 from functools import cache
 from http import HTTPStatus
@@ -118,13 +117,12 @@ async def editor(
     name = unquote(request.cookies.get(COOKIE, ""))
     try:
         session_id = parse_session_id(session)
-        await _portal(services).check_owner(name, session_id)
+        owner = await _portal(services).owner_of(name, session_id)
+        await _ensure_record(services, session_id)
+        code = await services.editors.logins.grant(session_id, owner, state)
     except (InvalidRequestError, NotFoundError):
         # Whoever comes from the editor's address sees a page.
         return _to(f"{HOME}#{'not-yours' if name else 'who-are-you'}")
-    await _ensure_record(services, session_id)
-    code = secrets.token_urlsafe(32)
-    await services.store.put_code(code, session_id, services.settings.api.code_lifetime)
     domain = services.settings.sessions.domain
     return _to(f"{session_url(session_id, domain)}_session/login?code={code}")
 
