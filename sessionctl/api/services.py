@@ -110,7 +110,6 @@ async def assemble(
     throttle = Throttle(store, factory.clock, settings.api)
     tenancy = Tenancy(factory.mirror, factory.cluster, store)
     views = factory.create_view_service(factory.mirror)
-    tenancy = Tenancy(factory.mirror, factory.cluster, store)
     return Services(
         settings=settings,
         clock=factory.clock,
