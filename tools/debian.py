@@ -1,6 +1,6 @@
-"""What is taken from Debian: packages that root installs, and redis-server unpacked into the tool cache.
+"""What is taken from Debian: packages that root installs, and servers unpacked into the tool cache.
 
-Redis is unpacked instead of installed, for root too: installing the package would start a Redis on the machine.
+Servers are unpacked instead of installed, for root too: installing their packages would start them on the machine.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ import os
 import shlex
 import shutil
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from tools.cache import locked
 from tools.errors import ToolError
@@ -20,10 +21,42 @@ if TYPE_CHECKING:
 
     from tools.progress import Progress
 
-_BINARIES = ("redis-server", "redis-cli")
-# The second line is what a minimal Debian lacks of their libraries.
-_PACKAGES = ("redis-server", "redis-tools", "libjemalloc2", "liblzf1", "libatomic1")
-_BY_HAND = "install Debian's package redis-server (as root: apt-get install redis-server)"
+_NO_START: Final = (126, 127)
+"""What shell and loader answer for a program that cannot be started."""
+
+
+@dataclass(frozen=True)
+class Unpacked:
+    """Programs that are taken out of Debian's packages.
+
+    Attributes:
+        name: In the cache and in progress lines.
+        programs: Name of a program -> its file in the packages.
+        packages: The first is the one a person would install; the others are what a minimal Debian lacks of libraries.
+    """
+
+    name: str
+    programs: dict[str, str]
+    packages: tuple[str, ...]
+
+    @property
+    def by_hand(self) -> str:
+        """Return what a person can do."""
+        return f"install Debian's package {self.packages[0]} (as root: apt-get install {self.packages[0]})"
+
+
+UNPACKED: Final = {
+    each.name: each
+    for each in (
+        Unpacked(
+            "redis",
+            {"redis-server": "usr/bin/redis-server", "redis-cli": "usr/bin/redis-cli"},
+            ("redis-server", "redis-tools", "libjemalloc2", "liblzf1", "libatomic1"),
+        ),
+        Unpacked("nginx", {"nginx": "usr/sbin/nginx"}, ("nginx",)),
+        Unpacked("wrk", {"wrk": "usr/bin/wrk"}, ("wrk", "libluajit-5.1-2", "libluajit-5.1-common")),
+    )
+}
 
 
 def ensure_packages(names: Iterable[str], progress: Progress) -> None:
@@ -69,36 +102,37 @@ def _install(apt: list[str], names: list[str]) -> subprocess.CompletedProcess[st
     return subprocess.run(argv, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
 
 
-def ensure_redis(cache: Path, progress: Progress) -> dict[str, Path]:
-    """Return redis-server and redis-cli.
+def ensure_unpacked(wanted: Unpacked, cache: Path, progress: Progress) -> dict[str, Path]:
+    """Return its programs.
 
     Raises:
         ToolError: They are neither installed nor can Debian's packages be had.
     """
-    installed = {name: shutil.which(name) for name in _BINARIES}
+    installed = {name: shutil.which(name) for name in wanted.programs}
     if all(installed.values()):
         return {name: Path(file) for name, file in installed.items() if file}
-    entry = cache / f"redis-debian-{os.uname().machine}"
+    label = wanted.packages[0]
+    entry = cache / f"{wanted.name}-debian-{os.uname().machine}"
     if not entry.is_dir():
         if shutil.which("apt-get") is None or shutil.which("dpkg") is None:
-            raise ToolError("redis-server is missing", _BY_HAND)
-        with locked(cache, entry.name, lambda: progress.line("waiting for another download of redis-server")):
+            raise ToolError(f"{label} is missing", wanted.by_hand)
+        with locked(cache, entry.name, lambda: progress.line(f"waiting for another download of {label}")):
             if not entry.is_dir():
                 draft = cache / "drafts" / entry.name
                 shutil.rmtree(draft, ignore_errors=True)
                 draft.mkdir()
-                with progress.step("redis-server is missing: unpacking Debian's package into the tool cache"):
-                    _unpack(draft)
+                with progress.step(f"{label} is missing: unpacking Debian's package into the tool cache"):
+                    _unpack(wanted, draft)
                 # The wrappers carry the final path, so a draft cannot be tried before it is there.
                 draft.rename(entry)
-                _check(entry)
-    return {name: entry / "bin" / name for name in _BINARIES}
+                _check(wanted, entry)
+    return {name: entry / "bin" / name for name in wanted.programs}
 
 
-def _unpack(draft: Path) -> None:
+def _unpack(wanted: Unpacked, draft: Path) -> None:
     packages = draft / "packages"
     packages.mkdir()
-    if not _download(packages, []):
+    if not _download(wanted, packages, []):
         # The machine may have no package lists, or stale ones; own lists need no root.
         private = draft / "apt"
         (private / "lists" / "partial").mkdir(parents=True)
@@ -106,9 +140,10 @@ def _unpack(draft: Path) -> None:
         options = ["-o", f"Dir::State::Lists={private}/lists", "-o", f"Dir::Cache={private}/cache"]
         update = [*_apt(options), "update"]
         subprocess.run(update, stdin=subprocess.DEVNULL, capture_output=True, check=False)
-        if not _download(packages, options):
+        if not _download(wanted, packages, options):
             raise ToolError(
-                "redis-server is missing and its package cannot be downloaded", f"check the network, or {_BY_HAND}"
+                f"{wanted.packages[0]} is missing and its package cannot be downloaded",
+                f"check the network, or {wanted.by_hand}",
             )
         shutil.rmtree(private)
     root = draft / "root"
@@ -117,20 +152,20 @@ def _unpack(draft: Path) -> None:
         subprocess.run(["dpkg", "-x", package, root], stdin=subprocess.DEVNULL, capture_output=True, check=True)
     shutil.rmtree(packages)
     (draft / "bin").mkdir()
-    for name in _BINARIES:
+    for name, file in wanted.programs.items():
         wrapper = draft / "bin" / name
         # exec keeps the pid; the root is found from the wrapper's own place, so the cache may be moved.
         wrapper.write_text(
             "#!/bin/sh\n"
             'root=$(dirname "$(dirname "$(readlink -f "$0")")")/root\n'
             'for lib in "$root"/usr/lib/*-linux-*; do LD_LIBRARY_PATH=$lib; done\n'
-            f'export LD_LIBRARY_PATH\nexec "$root/usr/bin/{name}" "$@"\n'
+            f'export LD_LIBRARY_PATH\nexec "$root/{file}" "$@"\n'
         )
         wrapper.chmod(0o755)
 
 
-def _download(folder: Path, options: list[str]) -> bool:
-    argv = [*_apt(options), "download", *_PACKAGES]
+def _download(wanted: Unpacked, folder: Path, options: list[str]) -> bool:
+    argv = [*_apt(options), "download", *wanted.packages]
     done = subprocess.run(argv, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     return done.returncode == 0
 
@@ -140,11 +175,12 @@ def _apt(options: list[str]) -> list[str]:
     return ["apt-get", "-q", "-o", "APT::Sandbox::User=root", *options]
 
 
-def _check(entry: Path) -> None:
-    for name in _BINARIES:
-        argv = [str(entry / "bin" / name), "--version"]
+def _check(wanted: Unpacked, entry: Path) -> None:
+    for name in wanted.programs:
+        # Whatever it makes of this, it is not the loader that refuses it for want of a library.
+        argv = [str(entry / "bin" / name), "-v"]
         done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
+        if done.returncode in _NO_START:
             shutil.rmtree(entry)
             reason = (done.stderr.strip().splitlines() or ["no reason given"])[0]
-            raise ToolError(f"{shlex.join(argv[:1])} does not run ({reason})", _BY_HAND)
+            raise ToolError(f"{shlex.join(argv[:1])} does not run ({reason})", wanted.by_hand)

@@ -73,6 +73,11 @@ def targets() -> dict[str, Target]:
         "bench-api": Target("the second half of bench: the API alone", ("-m", "tools.apibench"), CLUSTER_TOOLS),
         "bench-wake": Target("print what a wake costs on a real pod", ("-m", "tools.wakebench")),
         "bench-chat": Target("print what a chat costs beside its agent alone, on real pods", ("-m", "tools.chatbench")),
+        "bench-router": Target(
+            "print what the router costs beside the same nginx without auth",
+            ("-m", "tools.routerbench"),
+            ("helm", "nginx", "wrk"),
+        ),
         "first-user": Target(
             "walk through the API with curl on real pods, with the default timeouts: 4 minutes",
             ("-m", "tools.firstuser"),
@@ -95,7 +100,7 @@ def targets() -> dict[str, Target]:
 def help_text() -> str:
     """Return what `make` without a target prints."""
     lines = ["usage: make TARGET", ""]
-    lines += [f"  {name:11} {target.help}" for name, target in targets().items()]
+    lines += [f"  {name:12} {target.help}" for name, target in targets().items()]
     lines += ["", "`python3 tools/dev.py run COMMAND...` runs a command of the virtual environment the same way."]
     return "\n".join(lines) + "\n"
 

@@ -162,5 +162,5 @@ CLUSTER_TOOLS = ("helm", "etcd", "kubernetes", "kwok", "keda", "redis")
 NODE_TOOLS = ("containerd", "runc", "cni", "coredns")
 # The tests validate by a server-side dry run, which includes admission. kubectl-validate is built in four minutes and
 # knows older versions of Kubernetes only: it is for machines that cannot run a cluster, by `make tools`.
-TEST_TOOLS = (*CLUSTER_TOOLS, "chart-testing", "helm-unittest", "helm-docs")
-ALL_TOOLS = (*(tool.name for tool in GO_TOOLS), "redis")
+TEST_TOOLS = (*CLUSTER_TOOLS, "nginx", "chart-testing", "helm-unittest", "helm-docs")
+ALL_TOOLS = (*(tool.name for tool in GO_TOOLS), "redis", "nginx")

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tools.cache import cache_root, locked
-from tools.debian import ensure_packages, ensure_redis
+from tools.debian import UNPACKED, ensure_packages, ensure_unpacked
 from tools.errors import ToolError
 from tools.golang import Go, find_go, install_go
 from tools.pins import ALL_TOOLS, GO_TOOLS, GoTool
@@ -81,7 +81,7 @@ def ensure(
     """Return the tools, after building what the cache lacks.
 
     Args:
-        names: Folders under tools/, and "redis".
+        names: Folders under tools/, and names of `tools.debian.UNPACKED`.
         say: Takes the progress lines; standard error without it.
         go_tools: What the names stand for.
 
@@ -109,8 +109,9 @@ def ensure(
         if entry is not None:
             binaries |= {name: entry / "bin" / name for name in tool.binaries}
             data |= {(tool.name, folder): entry / folder for folder in tool.data}
-    if "redis" in wanted:
-        binaries |= ensure_redis(cache, progress)
+    for name, unpacked in UNPACKED.items():
+        if name in wanted:
+            binaries |= ensure_unpacked(unpacked, cache, progress)
     built = {name: seconds for name, seconds in times.items() if seconds > 0}
     longest = max(built.items(), key=lambda item: item[1]) if built else None
     if longest:

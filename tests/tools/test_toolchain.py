@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tools.cache import cache_root
-from tools.debian import ensure_redis
+from tools.debian import UNPACKED, ensure_unpacked
 from tools.errors import ToolError
 from tools.golang import find_go, install_go
 from tools.pins import GO_TOOLS, ROOT, GoTool
@@ -159,7 +159,7 @@ def test_a_go_that_is_too_old_is_passed_over(cache: Path, tmp_path: Path, monkey
 def test_without_redis_and_apt_it_is_said(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ToolError, match="apt-get install redis-server"):
-        ensure_redis(cache, _SILENT)
+        ensure_unpacked(UNPACKED["redis"], cache, _SILENT)
 
 
 def test_a_cache_that_cannot_be_written_is_said(tool: GoTool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,3 +78,36 @@ sessionctl-redis
 {{- define "platform.seconds" -}}
 {{- div (add (include "platform.milliseconds" . | int64) 999) 1000 -}}
 {{- end }}
+
+{{/* The router runs where there are managers to ask. */}}
+{{- define "platform.router.enabled" -}}
+{{- if and .Values.router.enabled .Values.manager.enabled -}}
+true
+{{- end -}}
+{{- end }}
+
+{{- define "platform.router.image" -}}
+{{- with .Values.router.image -}}
+{{- if .digest -}}
+{{ .repository }}@{{ .digest }}
+{{- else -}}
+{{ .repository }}:{{ .tag }}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{/* What follows "vs-code-<uuid>." in an editor's host name: the domain without its port. */}}
+{{- define "platform.hostname" -}}
+{{- regexReplaceAll ":.*$" .Values.config.sessions.domain "" -}}
+{{- end }}
+
+{{/* Called with (list $ <annotations>): those, cert-manager's, and what the values add or change. */}}
+{{- define "platform.ingress.annotations" -}}
+{{- $ingress := (index . 0).Values.ingress -}}
+{{- $issuer := $ingress.tls.issuer -}}
+{{- $found := deepCopy (index . 1) -}}
+{{- if $issuer.name -}}
+{{- $_ := set $found (eq $issuer.kind "Issuer" | ternary "cert-manager.io/issuer" "cert-manager.io/cluster-issuer") $issuer.name -}}
+{{- end -}}
+{{- merge (deepCopy $ingress.annotations) $found | toYaml -}}
+{{- end }}

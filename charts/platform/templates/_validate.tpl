@@ -5,6 +5,7 @@
 {{- include "platform.validate.scaling" . -}}
 {{- include "platform.validate.reconcile" . -}}
 {{- include "platform.validate.sessionValues" . -}}
+{{- include "platform.validate.ingress" . -}}
 {{- end }}
 
 {{- define "platform.validate.redis" -}}
@@ -51,5 +52,11 @@
 {{- if hasKey $.Values.config.sessions.values $key -}}
 {{- fail (printf "config.sessions.values.%s is filled in by sessionctl for each session: remove it" $key) -}}
 {{- end -}}
+{{- end -}}
+{{- end }}
+
+{{- define "platform.validate.ingress" -}}
+{{- if and .Values.ingress.tls.secretName .Values.ingress.tls.issuer.name -}}
+{{- fail "ingress.tls.secretName and ingress.tls.issuer.name are both set: use one, an issuer makes Secrets of its own" -}}
 {{- end -}}
 {{- end }}
