@@ -16,7 +16,7 @@ from tools.localcluster.pki import write_server_pair
 from tools.localcluster.sandbox import DNS_IP
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from tools.localcluster.cluster import LocalCluster
 
@@ -94,17 +94,23 @@ def render(ingresses: Iterable[dict[str, Any]], services: Iterable[dict[str, Any
                 found = ports.get((namespace, service, port.get("number", port.get("name"))))
                 if found is None:
                     raise ClusterError(f"the Ingress {ingress['metadata']['name']} leads to no Service", "")
-                location = "= " if path["pathType"] == "Exact" else ""
-                hosts.setdefault(rule["host"], []).append(
-                    f"    location {location}{path['path']} {{\n{_PASS}"
-                    f"      set $upstream {service}.{namespace}.svc.cluster.local;\n"
-                    f"      proxy_pass http://$upstream:{found};\n    }}\n"
+                backend = f"{service}.{namespace}.svc.cluster.local"
+                hosts.setdefault(rule["host"], []).extend(
+                    f"    location {location} {{\n{_PASS}"
+                    f"      set $upstream {backend};\n      proxy_pass http://$upstream:{found};\n    }}\n"
+                    for location in _locations(path["path"], path["pathType"])
                 )
     servers = [
         f"  server {{\n    listen {_PORT} ssl;\n    server_name {_name(host)};\n{''.join(paths)}  }}\n"
         for host, paths in sorted(hosts.items())
     ]
     return "".join([_HEAD, *servers, "}\n"])
+
+
+def _locations(path: str, kind: str) -> Sequence[str]:
+    """Return where nginx looks for a path; a Prefix ends where an element of the path does."""
+    whole = path.rstrip("/")
+    return (f"= {path}",) if kind == "Exact" else (f"= {whole}", f"{whole}/") if whole else ("/",)
 
 
 def _name(host: str) -> str:

@@ -172,6 +172,11 @@ class Editor:
         self.page.keyboard.type(text, delay=40)
         self.page.keyboard.press("Control+s")
 
+    def leave_for(self, other: Page) -> None:
+        """Go to another tab; Playwright makes every page believe that it has the focus."""
+        self.person.context.new_cdp_session(self.page).send("Emulation.setFocusEmulationEnabled", {"enabled": False})
+        other.bring_to_front()
+
     def close(self) -> None:
         """Close the tab."""
         self.page.close()

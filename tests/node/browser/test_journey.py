@@ -112,7 +112,8 @@ def test_a_stale_tab_wakes_nothing_and_the_wake_page_needs_no_script(people: Peo
     workspaces.made.append(portal.uuid)
     stale = portal.open_editor().ready()
 
-    # The tab stays open, and nobody types in it.
+    # The tab stays open, and nobody looks at it.
+    stale.leave_for(portal.page)
     _sleeps(portal, workspaces)
     calm_since = time.monotonic()
 
