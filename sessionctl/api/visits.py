@@ -39,17 +39,23 @@ def read_visit(request: Request) -> Visit:
     state = said.get("x-session-state", "")
     return Visit(
         session_id=session_id,
-        approach=Approach(
-            method=said.get("x-session-method") or request.method,
-            mode=said.get("sec-fetch-mode", ""),
-            dest=said.get("sec-fetch-dest", ""),
-            site=said.get("sec-fetch-site", ""),
-            purposes=tuple(said.get(name, "") for name in ("sec-purpose", "purpose")),
-            accept=said.get("accept", ""),
-        ),
+        approach=read_approach(request),
         uri=said.get("x-session-uri", ""),
         cookie=said.get("x-session-cookie", ""),
         state=state if STATE.fullmatch(state) else "",
+    )
+
+
+def read_approach(request: Request) -> Approach:
+    """Read how the browser came."""
+    said = request.headers
+    return Approach(
+        method=said.get("x-session-method") or request.method,
+        mode=said.get("sec-fetch-mode", ""),
+        dest=said.get("sec-fetch-dest", ""),
+        site=said.get("sec-fetch-site", ""),
+        purposes=tuple(said.get(name, "") for name in ("sec-purpose", "purpose")),
+        accept=said.get("accept", ""),
     )
 
 

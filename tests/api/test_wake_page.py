@@ -227,7 +227,10 @@ async def test_without_redis_the_page_says_so_and_nothing_is_lost(
 ) -> None:
     browser = await logged_in(exposed, mine)
     redis_proxy.away = True
-    answer = await browser.navigate("asleep", "/")
-    assert answer.status_code == 503
-    page = await browser.navigate("wait", "/_session/wait?to=/")
-    assert (page.status_code, page.headers["content-type"]) == (503, "text/html; charset=utf-8")
+    for path in ("asleep", "wait", "login"):
+        page = await browser.navigate(path, f"/_session/{path}?to=/&code={'x' * 43}")
+        assert (page.status_code, page.headers["content-type"]) == (503, "text/html; charset=utf-8")
+        assert int(page.headers["retry-after"]) > 0
+        told = await browser.send(path, f"/_session/{path}?to=/&code={'x' * 43}")
+        assert told.status_code in {403, 503}, "what is no page gets none"
+        assert "html" not in told.headers["content-type"] or path == "wait"

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import json
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from fastapi import APIRouter, Request, Response
+from fastapi.routing import APIRoute
 
 from sessionctl.api import pages
 from sessionctl.api.guard import Given
-from sessionctl.api.problems import detail_of, problem
+from sessionctl.api.problems import detail_of, of_error, problem
 from sessionctl.api.sse import EventStream
-from sessionctl.api.visits import Visit, parameter, read_visit
+from sessionctl.api.visits import Visit, parameter, read_approach, read_visit
 from sessionctl.core.logins import new_state
 from sessionctl.core.opening import Phase, Step
 from sessionctl.errors import (
@@ -28,9 +29,33 @@ from sessionctl.errors import (
 from sessionctl.models import Caller, CodeOutcome, Scope
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
     from sessionctl.api.services import Services
 
-router = APIRouter(include_in_schema=False)
+class PageRoute(APIRoute):
+    """A route whose errors are pages for people, and problems for anything else."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Catch what core says."""
+        handle = super().get_route_handler()
+
+        async def shown(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except SessionctlError as error:
+                told = of_error(error)
+                if not read_approach(request).is_page:
+                    return told
+                said = json.loads(bytes(told.body))["detail"]
+                page = pages.message(HTTPStatus(told.status_code), "This does not work at present", said)
+                page.headers["Retry-After"] = told.headers.get("Retry-After", str(pages.RETRY_SECONDS))
+                return page
+
+        return shown
+
+
+router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
 SESSION_COOKIE: Final = "__Host-session"
 STATE_COOKIE: Final = "__Host-session-state"
