@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from sessionctl.agent.children import Child
 from sessionctl.agent.kinds import FailedReplyError
 from sessionctl.agent.policy import AfterCut
+from sessionctl.agent.settings import public
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
     from sessionctl.agent.settings import CommandSettings
 
 TAIL_CHARACTERS: Final = 800
-_OURS: Final = ("SESSIONCTL_", "PYDANTIC_DISABLE_PLUGINS")
-_SHARED: Final = "SESSIONCTL_AGENT_PORT"
-"""``sessionctl-agent hold`` looks for the agent there."""
 
 
 class Command:
@@ -33,9 +31,7 @@ class Command:
     ) -> None:
         self._command = settings.command
         self._folder = folder
-        self._environment = {
-            name: text for name, text in environment.items() if name == _SHARED or not name.startswith(_OURS)
-        }
+        self._environment = public(environment)
         self._lock = lock
         self.repeatable = settings.on_interrupt is AfterCut.RETRY
 

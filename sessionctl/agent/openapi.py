@@ -35,7 +35,7 @@ REFUSALS: Final = {
     409: "The id was used for another message; final.",
     413: "The body is too large; final.",
     422: "The fields that are named cannot be accepted; final.",
-    503: "Starting, stopping, another message runs, or the volume cannot be written: send the very same again.",
+    503: "Starting, stopping, another message runs, or volume or editor do not answer: send the very same again.",
 }
 
 
@@ -95,6 +95,11 @@ OPERATIONS: Final = (
         *("post", "/v1/editor/input", "Tell that somebody works in the editor", "Noted."),
         refusals=(403,),
         authenticated=False,
+        status=204,
+    ),
+    Operation(
+        *("delete", "/v1/editor/connections", "End all connections to the editor, now and 2 s later", "They end."),
+        refusals=(401, 503),
         status=204,
     ),
     Operation(

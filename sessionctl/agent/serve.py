@@ -7,7 +7,6 @@ import gc
 import logging
 import os
 import signal
-import socket
 import uuid
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
@@ -16,9 +15,11 @@ import uvicorn
 
 from sessionctl.agent.activity import Activity
 from sessionctl.agent.conversation import Conversation
+from sessionctl.agent.editor_control import Editor
 from sessionctl.agent.files import ensure_folder
 from sessionctl.agent.journal import Journal
 from sessionctl.agent.kinds import Echo, KindName
+from sessionctl.agent.listening import listen
 from sessionctl.agent.lock import WorkspaceLock
 from sessionctl.agent.logs import log_to_stderr
 from sessionctl.agent.runner import Runner
@@ -26,6 +27,7 @@ from sessionctl.agent.server import Agent, Phase, build_app
 from sessionctl.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Iterator
 
     from sessionctl.agent.kinds import Kind
@@ -88,7 +90,7 @@ async def _serve(settings: AgentSettings, kind: Kind, lock: WorkspaceLock, liste
         kind=kind,
         boot_id=str(uuid.uuid4()),
     )
-    agent = Agent(settings.token, runner, Activity(settings.editor_port))
+    agent = Agent(settings.token, runner, Activity(settings.editor_port), Editor(settings.editor_control_port))
     server = _Server(_configuration(agent))
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     opening = asyncio.create_task(_open(agent, lock))
@@ -155,18 +157,9 @@ def _open_lock(settings: AgentSettings) -> WorkspaceLock:
 
 def _listen(settings: AgentSettings) -> socket.socket:
     try:
-        if settings.host:
-            family = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0][0]
-            listener = socket.create_server((settings.host, settings.port), family=family)
-        elif socket.has_dualstack_ipv6():
-            listener = socket.create_server(("", settings.port), family=socket.AF_INET6, dualstack_ipv6=True)
-        else:
-            listener = socket.create_server(("", settings.port))
+        listener = listen(settings.host, settings.port)
     except OSError as error:
         where = f"SESSIONCTL_AGENT_HOST, SESSIONCTL_AGENT_PORT: {settings.host or 'all addresses'}, {settings.port}"
         raise ConfigurationError(f"{where}: {error.strerror}") from error
-    # Every connection inherits it. asyncio does it only for sockets that it made; without it what follows the head of
-    # an answer waits for its acknowledgement, 40 ms.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     _logger.info("listening on port %d", listener.getsockname()[1])
     return listener

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from sessionctl.agent.activity import Activity
+    from sessionctl.agent.editor_control import Editor
     from sessionctl.agent.runner import Runner
 
 STATUSES: Final[dict[type[SessionctlError], HTTPStatus]] = {
@@ -66,6 +67,7 @@ class Agent:
     token: str
     runner: Runner
     work: Activity
+    editor: Editor
     phase: Phase = Phase.STARTING
 
     async def healthz(self, _request: Request) -> Response:
@@ -110,6 +112,12 @@ class Agent:
         wanted = protocol.parse_page(request.query_params)
         return _json(protocol.conversation(await self.runner.converse(wanted.before, wanted.limit)))
 
+    async def end_connections(self, request: Request) -> Response:
+        """End the connections to the editor, whatever the phase: who may not be in it any more need not wait."""
+        self._authenticate(request)
+        await self.editor.hang_up()
+        return Response(status_code=HTTPStatus.NO_CONTENT)
+
     async def openapi(self, _request: Request) -> Response:
         """Answer with the description of all this."""
         from sessionctl.agent import openapi
@@ -151,6 +159,7 @@ def build_app(agent: Agent) -> Starlette:
             Route("/v1/messages", agent.messages, methods=["POST"]),
             Route("/v1/messages/{id}", agent.cancel, methods=["DELETE"]),
             Route("/v1/conversation", agent.conversation, methods=["GET"]),
+            Route("/v1/editor/connections", agent.end_connections, methods=["DELETE"]),
             *activity.routes(agent.work),
             Route("/openapi.json", agent.openapi, methods=["GET"]),
             Route("/docs", agent.docs, methods=["GET"]),

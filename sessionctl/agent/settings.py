@@ -29,6 +29,8 @@ variables:
   SESSIONCTL_AGENT_HOST        address to listen on (all)
   SESSIONCTL_AGENT_PORT        port to listen on, 0 for any that is free (8081)
   SESSIONCTL_AGENT_EDITOR_PORT port of the editor, whose connections are looked at (8080)
+  SESSIONCTL_AGENT_EDITOR_CONTROL_PORT
+                               port on loopback where the editor is told to end its connections (8082)
   WORKSPACE                    the user's files; the agent keeps its own in .sessionctl there (/workspace)
 
 of kind command:
@@ -48,6 +50,9 @@ of kind openai:
 MAX_PORT: Final = 65535
 _TOKEN: Final = re.compile(r"[!-~]{32,256}")
 _KEY: Final = re.compile(r"[!-~]{1,4096}")
+_OURS: Final = ("SESSIONCTL_", "PYDANTIC_DISABLE_PLUGINS")
+_SHARED: Final = "SESSIONCTL_AGENT_PORT"
+"""``sessionctl-agent hold`` and the editor's extension look for the agent there."""
 Choice = TypeVar("Choice", bound=StrEnum)
 
 
@@ -81,6 +86,7 @@ class AgentSettings:
     host: str = ""
     port: int = 8081
     editor_port: int = 8080
+    editor_control_port: int = 8082
     command: CommandSettings | None = None
     openai: OpenAISettings | None = None
 
@@ -92,20 +98,41 @@ class AgentSettings:
 
 def load_settings(environment: Mapping[str, str]) -> AgentSettings:
     """Read the settings; raises ConfigurationError that names the variable."""
-    workspace = Path(environment.get("WORKSPACE", "/workspace"))
-    if not workspace.is_dir():
-        raise ConfigurationError(f"WORKSPACE: {workspace} is not a folder")
+    workspace = read_workspace(environment)
     kind = _choice(environment, "SESSIONCTL_AGENT_KIND", KindName, KindName.ECHO)
     return AgentSettings(
         workspace=workspace,
         token=_token(Path(environment.get("SESSIONCTL_AGENT_TOKEN_FILE", "/run/secrets/sessionctl/token"))),
         kind=kind,
         host=environment.get("SESSIONCTL_AGENT_HOST", ""),
-        port=_port(environment, "SESSIONCTL_AGENT_PORT", "8081"),
-        editor_port=_port(environment, "SESSIONCTL_AGENT_EDITOR_PORT", "8080"),
+        port=read_port(environment, "SESSIONCTL_AGENT_PORT", "8081"),
+        editor_port=read_port(environment, "SESSIONCTL_AGENT_EDITOR_PORT", "8080"),
+        editor_control_port=read_port(environment, "SESSIONCTL_AGENT_EDITOR_CONTROL_PORT", "8082"),
         command=_command(environment) if kind is KindName.COMMAND else None,
         openai=_openai(environment) if kind is KindName.OPENAI else None,
     )
+
+
+def read_workspace(environment: Mapping[str, str]) -> Path:
+    """Return the user's folder; raises ConfigurationError."""
+    workspace = Path(environment.get("WORKSPACE", "/workspace"))
+    if not workspace.is_dir():
+        raise ConfigurationError(f"WORKSPACE: {workspace} is not a folder")
+    return workspace
+
+
+def read_port(environment: Mapping[str, str], name: str, default: str) -> int:
+    """Return a port; raises ConfigurationError."""
+    text = environment.get(name, default)
+    # ASCII digits only: int() takes signs, blanks and other scripts' digits too.
+    if not re.fullmatch(r"[0-9]{1,5}", text) or int(text) > MAX_PORT:
+        raise ConfigurationError(f"{name}: {text!r} is not a port")
+    return int(text)
+
+
+def public(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return what the user's programs see of our environment."""
+    return {name: text for name, text in environment.items() if name == _SHARED or not name.startswith(_OURS)}
 
 
 def read_key(file: Path) -> str:
@@ -186,11 +213,3 @@ def _secret(name: str, file: Path, pattern: re.Pattern[str], what: str) -> str:
 
 def _token(file: Path) -> str:
     return _secret("SESSIONCTL_AGENT_TOKEN_FILE", file, _TOKEN, "32 to 256 visible ASCII characters")
-
-
-def _port(environment: Mapping[str, str], name: str, default: str) -> int:
-    text = environment.get(name, default)
-    # ASCII digits only: int() takes signs, blanks and other scripts' digits too.
-    if not re.fullmatch(r"[0-9]{1,5}", text) or int(text) > MAX_PORT:
-        raise ConfigurationError(f"{name}: {text!r} is not a port")
-    return int(text)

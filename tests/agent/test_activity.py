@@ -16,6 +16,7 @@ import pytest
 
 from sessionctl.agent.activity import LOOK_SECONDS, Activity
 from sessionctl.agent.connections import LASTING_SECONDS, Connections
+from sessionctl.agent.editor_control import Editor
 from sessionctl.agent.runner import Runner
 from sessionctl.agent.server import Agent, build_app
 from tests.agent.process import TOKEN, AgentProcess, Agents
@@ -263,7 +264,7 @@ def test_an_age_that_is_none_is_refused(agent: AgentProcess, age: str) -> None:
 )
 async def test_only_what_runs_in_the_pod_is_believed(peer: str, allowed: bool) -> None:
     activity = Activity(editor_port=1)
-    app = build_app(Agent(TOKEN, cast("Runner", None), activity))
+    app = build_app(Agent(TOKEN, cast("Runner", None), activity, Editor(0)))
     # Whatever it says of itself.
     headers = {"X-Forwarded-For": "127.0.0.1", "Forwarded": "for=127.0.0.1", "Authorization": f"Bearer {TOKEN}"}
     transport = httpx.ASGITransport(app, client=(peer, 1))

@@ -6,6 +6,7 @@ from starlette.routing import Route
 
 from sessionctl.agent import openapi
 from sessionctl.agent.activity import Activity
+from sessionctl.agent.editor_control import Editor
 from sessionctl.agent.server import Agent, build_app
 from tests.agent.process import TOKEN, AgentProcess
 from tools import docs
@@ -16,7 +17,7 @@ def test_the_document_in_the_repository_is_current() -> None:
 
 
 def test_it_describes_what_is_served_and_nothing_else() -> None:
-    app = build_app(Agent(TOKEN, None, Activity(0)))  # type: ignore[arg-type]  # nothing is asked
+    app = build_app(Agent(TOKEN, None, Activity(0), Editor(0)))  # type: ignore[arg-type]  # nothing is asked
     served = {
         (method.lower(), route.path)
         for route in app.routes

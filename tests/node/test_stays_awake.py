@@ -26,8 +26,13 @@ curl -s -H "Authorization: Bearer $(cat /run/secrets/sessionctl/token)" http://1
 """
 _OPEN_EDITOR: Final = """
 import os, socket, time
-server = socket.create_server(("", 8080))
-tab = socket.create_connection(("127.0.0.1", 8080))
+def connect():
+    while True:
+        try:
+            return socket.create_connection(("127.0.0.1", 8080))
+        except ConnectionRefusedError:
+            time.sleep(0.1)
+tab = connect()
 while not os.path.exists("/workspace/go"):
     time.sleep(0.1)
 """

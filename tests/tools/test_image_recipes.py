@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -13,6 +14,7 @@ from tools.errors import ToolError
 from tools.golang import GO_VERSION
 from tools.images import NAMES, debian, ensure_images
 from tools.images.buildah import Buildah
+from tools.images.editor import NODE_VERSION, PACKAGES
 from tools.images.recipes import SOURCES, recipe
 from tools.pins import ROOT
 from tools.toolchain import Tools
@@ -77,6 +79,8 @@ def test_versions_are_those_of_the_checkout(dockerfile: Path) -> None:
     assert arguments["BASE"].endswith(f"-slim-{debian.SUITE}")
     if "GO" in arguments:
         assert arguments["GO"] == f"golang:{GO_VERSION}-{debian.SUITE}"
+    if "NODE" in arguments:
+        assert arguments["NODE"] == f"node:{NODE_VERSION}-{debian.SUITE}"
 
 
 def test_both_stand_on_the_same_base() -> None:
@@ -92,6 +96,25 @@ def test_what_an_image_installs_is_pinned(name: str) -> None:
 def test_the_manager_gets_every_dependency() -> None:
     dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     assert {_canonical(re.split(r"[\[<>=;]", each)[0]) for each in dependencies} <= _requirements("manager")
+
+
+def test_the_editor_is_compiled_with_the_same_packages_everywhere() -> None:
+    (install, _) = _instructions(ROOT / "images/workspace/Dockerfile", "RUN")[:2]
+    named = set(re.findall(r"\blib\S+-dev\b|\bpkg-config\b", install))
+    # The image node has a compiler.
+    assert set(PACKAGES) - {"g++", "make"} == named
+
+
+def test_the_editor_and_all_below_it_are_pinned_with_their_digests() -> None:
+    folder = ROOT / "images/workspace/code-server"
+    wanted = json.loads((folder / "package.json").read_text())["dependencies"]
+    packages = json.loads((folder / "package-lock.json").read_text())["packages"]
+    assert packages[""]["dependencies"] == wanted
+    assert all(re.fullmatch(r"\d+\.\d+\.\d+", version) for version in wanted.values())
+    assert len(packages) > 100
+    assert [name for name, package in packages.items() if name and "integrity" not in package] == []
+    # Where a registry is, is the business of the machine.
+    assert [name for name, package in packages.items() if "resolved" in package] == []
 
 
 def test_other_builders_get_the_same_files() -> None:
@@ -110,6 +133,9 @@ def test_other_builders_get_the_same_files() -> None:
         ("constraints.txt", {"workspace", "manager"}),
         ("images/manager/requirements.txt", {"manager"}),
         ("images/workspace/Dockerfile", {"workspace"}),
+        ("images/workspace/code-server/package-lock.json", {"workspace"}),
+        ("images/workspace/code-server/install.sh", {"workspace"}),
+        ("images/workspace/extension/extension.js", {"workspace"}),
         ("tools/localimages/python/Dockerfile", {"workspace", "manager"}),
         ("tools/localimages/debian/Dockerfile", {"redis", "nginx", "workspace", "manager"}),
         ("tools/localimages/pause/main.go", {"pause"}),
@@ -117,11 +143,12 @@ def test_other_builders_get_the_same_files() -> None:
         ("sessionctl/__pycache__/errors.cpython-311.pyc", set()),
         ("images/wheels/left_by_hand.whl", set()),
         ("images/manager/helm", set()),
+        ("images/workspace/editor/bin/node", set()),
     ],
 )
 def test_an_edit_changes_the_images_it_is_in(tools: Tools, checkout: Path, path: str, changed: set[str]) -> None:
     before = {name: recipe(name, tools, checkout).key for name in NAMES}
-    (checkout / path).parent.mkdir(exist_ok=True)
+    (checkout / path).parent.mkdir(parents=True, exist_ok=True)
     with (checkout / path).open("a") as file:
         file.write("\n")
     after = {name: recipe(name, tools, checkout).key for name in NAMES}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import tomllib
 from collections.abc import Iterator
@@ -18,6 +20,7 @@ from tests.support.images import Archive, Root, set_id_files
 from tests.tools.scripts import wait_until
 from tools.errors import ToolError
 from tools.images import NAMES, TOOLS, ensure_images, reference
+from tools.images.editor import NODE_VERSION
 from tools.images.entries import folder
 from tools.images.recipes import recipe
 from tools.pins import ROOT
@@ -55,6 +58,13 @@ def roots(archives: dict[str, Archive], tmp_path_factory: pytest.TempPathFactory
     # Unpacked by root outside of what pytest keeps of earlier runs: a gigabyte.
     yield {name: archive.unpack(folder / name) for name, archive in archives.items()}
     shutil.rmtree(folder)
+
+
+@pytest.fixture
+def free_ports() -> tuple[int, int]:
+    """Two ports that nobody has at this moment."""
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
+        return one.getsockname()[1], other.getsockname()[1]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -117,6 +127,40 @@ def test_the_agent_starts(archives: dict[str, Archive], roots: dict[str, Root]) 
     assert roots["workspace"].run("/opt/sessionctl/bin/python3", "-c", imports) == f"{__version__}\n"
     if "sessionctl-agent" in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]:
         assert "usage" in roots["workspace"].run("tini", "--", "sessionctl-agent", "--help").lower()
+
+
+def test_the_editor_is_the_pinned_one_and_keeps_nothing_of_its_build(
+    archives: dict[str, Archive], roots: dict[str, Root]
+) -> None:
+    pinned = json.loads((ROOT / "images/workspace/code-server/package.json").read_text())["dependencies"]["code-server"]
+    node = ("/opt/editor/bin/node", "/opt/editor/node_modules/code-server/out/node/entry.js")
+    assert roots["workspace"].run(node[0], "--version") == f"v{NODE_VERSION}\n"
+    assert roots["workspace"].run(*node, "--version").startswith(f"{pinned} ")
+    files = [path for path, member in archives["workspace"].members().items() if member.isfile()]
+    of_editor = [path for path in files if path.startswith("opt/editor/")]
+    assert [path for path in of_editor if path.endswith((".map", ".o", ".a", ".gypi"))] == []
+    assert [path for path in of_editor if path.endswith(".node")]
+
+
+def test_the_editor_answers_and_ends(roots: dict[str, Root], free_ports: tuple[int, int]) -> None:
+    script = """
+        cd /workspace && SESSIONCTL_EDITOR_PORT=PORT SESSIONCTL_EDITOR_CONTROL_PORT=CONTROL tini -- sessionctl-editor \
+            2>/tmp/log & editor=$!
+        until curl -sf http://127.0.0.1:PORT/healthz >/dev/null; do kill -0 $editor || cat /tmp/log; sleep 0.05; done
+        curl -s -o /dev/null -w '%{redirect_url}\n' http://127.0.0.1:PORT/
+        curl -s -o /tmp/page -w '%{http_code}\n' 'http://127.0.0.1:PORT/?folder=/workspace'; grep -c 'sessionctl' /tmp/page
+        kill -TERM $editor; wait $editor; echo $?; find /workspace -maxdepth 4
+    """
+    port, control = free_ports
+    said = roots["workspace"].run("sh", "-c", script.replace("PORT", str(port)).replace("CONTROL", str(control)))
+    assert said.splitlines()[:2] == [f"http://127.0.0.1:{port}/?folder=/workspace", "200"]
+
+
+def test_the_extension_tells_of_people_only(roots: dict[str, Root]) -> None:
+    cases = Path(__file__).with_name("extension_cases.js").read_text()
+    said = roots["workspace"].run("/opt/editor/bin/node", "-e", cases).splitlines()
+    assert len(said) == len(re.findall(r'^  (?:async )?"', cases, re.MULTILINE))
+    assert all(line.startswith("ok ") for line in said)
 
 
 def test_a_workspace_has_a_shell_with_the_usual_tools(roots: dict[str, Root]) -> None:

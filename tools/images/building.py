@@ -100,7 +100,7 @@ def _assemble(context: Path, contents: dict[str, Path]) -> None:
         target = context / path
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
-            shutil.copytree(source, target, copy_function=_place)
+            shutil.copytree(source, target, symlinks=True, copy_function=_place)
         else:
             _place(str(source), str(target))
 

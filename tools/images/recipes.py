@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from tools.errors import ToolError
 from tools.images import ingredients
+from tools.images.editor import editor
 from tools.pins import ROOT
 
 if TYPE_CHECKING:
@@ -92,7 +93,8 @@ def recipe(name: str, tools: Tools, root: Path = ROOT) -> Recipe:
         case "coredns":
             return _local(name, root, {"coredns": ingredients.binary(tools.binary("coredns"))})
         case "workspace":
-            return _ours(name, tools, root, {}, {})
+            made = {"images/workspace/editor": editor(root / "images" / "workspace" / "code-server")}
+            return _ours(name, tools, root, made, {"EDITOR": "editor-from-context"})
         case "manager":
             helm = ingredients.binary(tools.binary("helm"))
             return _ours(name, tools, root, {"images/manager/helm": helm}, {"HELM": "helm-from-context"})
@@ -114,10 +116,9 @@ def _ours(name: str, tools: Tools, root: Path, made: dict[str, Ingredient], argu
         for source in SOURCES
         for file in source_files(root / source)
         # Neither another image's files, nor what somebody left for a build by hand.
-        if not file.is_relative_to(images) or file.parent == images / name
+        if not file.is_relative_to(images) or file.is_relative_to(images / name)
+        if not any(file.is_relative_to(root / path) for path in made)
     }
-    for path in made:
-        files.pop(path, None)
     return Recipe(
         name,
         f"images/{name}/Dockerfile",

@@ -107,7 +107,8 @@ def _is_public(cluster: LocalCluster, values: Mapping[str, Any]) -> bool:
 def _with_real_pods(cluster: LocalCluster, *, is_public: bool) -> dict[str, Any]:
     managers, small = cluster.state.managers, {"requests": {"cpu": "10m", "memory": "64Mi"}}
     manager = {"enabled": managers > 0, "replicas": max(managers, 1), "image": _image("manager"), "resources": small}
-    workspace = {"image": _image("workspace"), "resources": _SMALL, "persistence": _VOLUME}
+    editor = {"resources": {"requests": small["requests"], "limits": {"memory": "1Gi"}}}
+    workspace = {"image": _image("workspace"), "resources": _SMALL, "persistence": _VOLUME, "editor": editor}
     return {
         "redis": {"image": _image("redis")},
         "manager": manager,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -13,7 +14,7 @@ from tools.localcluster.engines import create_first_objects, engines, wait_for_c
 from tools.localcluster.models import ClusterError, Component, Step
 from tools.localcluster.node import Node
 from tools.localcluster.sandbox import CONTAINERD_SOCKET, NODE_IP, NODE_NAME
-from tools.pins import CLUSTER_TOOLS, NODE_TOOLS
+from tools.pins import CLUSTER_TOOLS, NODE_TOOLS, ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -52,11 +53,16 @@ class RealKind:
             *plane.components(),
             *Node(plane).components(),
             *engines(plane, keda_after=("dns",)),
+            self._policies(),
             Step("images", self._import_images, after=("containerd",)),
             Step("objects", self._create_objects, after=("kube-apiserver",)),
             Step("node", lambda: wait_for_condition(plane.api(), f"/api/v1/nodes/{NODE_NAME}", "Ready"), ("kubelet",)),
             Step("dns", lambda: wait_for_condition(plane.api(), _DNS, "Available"), ("objects", "node", "kube-proxy")),
         ]
+
+    def _policies(self) -> Component:
+        argv = (sys.executable, "-m", "tools.localcluster.policies", self.plane.kubeconfig("provisioner"))
+        return Component("policies", argv, env={"PYTHONPATH": str(ROOT)}, after=("kube-apiserver",))
 
     def _import_images(self) -> None:
         for archive in self.images.values():

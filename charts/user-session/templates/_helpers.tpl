@@ -79,3 +79,28 @@ httpGet:
   port: agent
 {{ toYaml . }}
 {{- end }}
+
+{{/* What programs of the user see is the same in both containers. */}}
+{{- define "user-session.environment" -}}
+- configMapRef:
+    name: {{ include "user-session.name" . }}
+{{- range .Values.envFromSecrets }}
+- secretRef:
+    name: {{ . | quote }}
+{{- end }}
+{{- end }}
+
+{{- define "user-session.folders" -}}
+- name: workspace
+  mountPath: /workspace
+- name: tmp
+  mountPath: /tmp
+{{- end }}
+
+{{- define "user-session.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop:
+    - ALL
+{{- end }}
