@@ -33,12 +33,16 @@ def ingress(host: str, *paths: tuple[str, str, str], of: str = "sessionctl") -> 
 
 def places(configuration: str) -> list[tuple[str, str]]:
     """Return each location and where it leads."""
-    found = re.findall(r"location ([^{]+) {.*?set \$upstream (\S+);\s+proxy_pass http://\$upstream:(\d+);", configuration, re.S)
+    found = re.findall(
+        r"location ([^{]+) {.*?set \$upstream (\S+);\s+proxy_pass http://\$upstream:(\d+);", configuration, re.S
+    )
     return [(location, f"{service}:{port}") for location, service, port in found]
 
 
 def test_paths_lead_where_the_ingress_says() -> None:
-    api = ingress("api.x.test", ("/router", "Prefix", "router"), ("/", "Prefix", "manager"), ("/only", "Exact", "router"))
+    api = ingress(
+        "api.x.test", ("/router", "Prefix", "router"), ("/", "Prefix", "manager"), ("/only", "Exact", "router")
+    )
     assert places(render([api], SERVICES)) == [
         ("= /router", "router.platform.svc.cluster.local:80"),
         ("/router/", "router.platform.svc.cluster.local:80"),
