@@ -34,7 +34,7 @@ def ingress(host: str, *paths: tuple[str, str, str], of: str = "sessionctl") -> 
 def places(configuration: str) -> list[tuple[str, str]]:
     """Return each location and where it leads."""
     found = re.findall(
-        r"location ([^{]+) {.*?set \$upstream (\S+);\s+proxy_pass http://\$upstream:(\d+);", configuration, re.S
+        r"location ([^{]+) {.*?set \$upstream (\S+);\s+proxy_pass http://\$upstream:(\d+);", configuration, re.DOTALL
     )
     return [(location, f"{service}:{port}") for location, service, port in found]
 

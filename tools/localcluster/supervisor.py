@@ -59,7 +59,7 @@ class Outside:
     Attributes:
         pid: What it is known by, with its start.
         owner: Descriptor of the process whose end is the cluster's; None: there is none.
-        listeners: Where callers reach the API server, the Session API and the edge of a cluster with a network of its own.
+        listeners: Where callers reach API server, Session API and edge of a cluster with a network of its own.
         keeper: Reads end-of-file when the process that keeps the namespaces is gone.
     """
 

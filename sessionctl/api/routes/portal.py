@@ -100,7 +100,7 @@ def _is_ours(request: Request, origin: str) -> bool:
 
 def _editor_url(services: Services, session_id: SessionId) -> str:
     if services.settings.editor.login_url:
-        # The router sends whoever has no cookie yet to a login that knows the browser, so that nobody has to confirm it.
+        # The router sends whoever has no cookie yet to a login that knows the browser, and so asks nothing.
         return session_url(session_id, services.settings.sessions.domain)
     return f"{HOME}editor?session={session_id}"
 
