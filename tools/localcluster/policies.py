@@ -1,9 +1,9 @@
 """Enforces the NetworkPolicies of the sessions on the real node, whose bridge plugin does not: a stand-in for Cilium.
 
-`python -m tools.localcluster.policies KUBECONFIG`, inside the node's namespaces. One nftables table is replaced in one step
-whenever a pod gets or loses its address, so policies have to be there before the pods, as Helm puts them. It knows what
-the charts use: selectors, address ranges with exceptions, numbered ports, IPv4. What the node itself sends, kubelet's
-probes among it, is let through, as it is elsewhere.
+`python -m tools.localcluster.policies KUBECONFIG`, inside the node's namespaces. One nftables table is replaced in
+one step whenever a pod gets or loses its address, so policies have to be there before the pods, as Helm puts them. It
+knows what the charts use: selectors, address ranges with exceptions, numbered ports, IPv4. What the node itself sends,
+kubelet's probes among it, is let through, as it is elsewhere.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Rules:
                     chains.append(_chain(name, [*lines, "reject with icmp type admin-prohibited"]))
         seen = {field: f"ip {field} vmap {{ {', '.join(found)} }}" for field, found in jumps.items() if found}
         forward = ["type filter hook forward priority -5;", _KNOWN, *seen.values()]
-        # The node itself, its API server above all, is reached through another hook; whoever asks is judged all the same.
+        # The node itself, its API server above all, is reached through another hook; who asks is judged all the same.
         received = ["type filter hook input priority -5;", _KNOWN, *(seen[key] for key in seen if key == "saddr")]
         body = "\n".join([*chains, _chain("forward", forward), _chain("input", received)])
         return f"table ip {TABLE}\ndelete table ip {TABLE}\ntable ip {TABLE} {{\n{body}\n}}\n"
@@ -171,7 +171,8 @@ class Enforcer:
 
     def _apply(self) -> None:
         namespaces: dict[str, Any] = {
-            item["metadata"]["name"]: item["metadata"].get("labels") or {} for item in self.api.get(_NAMESPACES)["items"]
+            item["metadata"]["name"]: item["metadata"].get("labels") or {}
+            for item in self.api.get(_NAMESPACES)["items"]
         }
         script = Rules([*self.pods.values()], namespaces, self.api.get(_POLICIES)["items"]).script()
         if script != self.applied:

@@ -4,8 +4,7 @@
 set -eu
 cp "$(dirname "$0")/package.json" "$(dirname "$0")/package-lock.json" "$1/"
 cd "$1"
-# Its own post-install step, which installs VS Code's packages by its own lock file, refuses without it.
-export npm_config_unsafe_perm=true
+# Its post-install step installs VS Code's packages by the lock file inside the package.
 npm ci --omit=dev --no-audit --no-fund
 mkdir bin
 cp "$(command -v node)" bin/node
