@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from typing import Final
+from typing import Final, cast
 
 _TTL: Final = 5
 _A: Final = 1
@@ -24,8 +24,13 @@ class Dns(asyncio.DatagramProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Note how to answer."""
-        if isinstance(transport, asyncio.DatagramTransport):
-            self._transport = transport
+        # What Python 3.11 makes is one in all but name.
+        self._transport = cast("asyncio.DatagramTransport", transport)
+
+    def close(self) -> None:
+        """Answer nobody any more."""
+        if self._transport is not None:
+            self._transport.close()
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         """Answer one question."""

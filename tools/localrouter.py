@@ -76,14 +76,14 @@ class LocalRouter:
         edit: Callable[[str], str] = str,
     ) -> None:
         self._folder = folder
-        self._ports = Ports()
         self._process: subprocess.Popen[bytes] | None = None
+        router = {"resolver": f"{HOST}:{dns}", **values.get("router", {})}
+        files = render_router({**values, "router": router})
+        self._ports = Ports()
         self.port = self._ports["http"]
         self.health_port = self._ports["health"]
         self.log = folder / "access.log"
         self.errors = folder / "error.log"
-        router = {"resolver": f"{HOST}:{dns}", **values.get("router", {})}
-        files = render_router({**values, "router": router})
         self.configuration = edit(self._adapt(files.pop("nginx.conf"), list(managers), pod_port))
         (folder / "tmp").mkdir()
         for name, text in files.items():
@@ -94,11 +94,12 @@ class LocalRouter:
     def _adapt(self, text: str, managers: list[int], pod_port: int) -> str:
         targets = [f"server {HOST}:{port} " for port in managers]
         changes: list[tuple[str, str]] = [
+            # First: the folder itself may be below it.
+            (r"/tmp/", f"{self._folder}/tmp/"),
             (r"listen 8080\b", f"listen {HOST}:{self.port}"),
             (r"listen 8081\b", f"listen {HOST}:{self.health_port}"),
             (r"(proxy_pass http://user-\$uuid\.\S+):8080;", rf"\1:{pod_port};"),
             (re.escape(_CONFIG), f"{self._folder}/"),
-            (r"/tmp/", f"{self._folder}/tmp/"),  # noqa: S108 - the pod's
             (r"error_log stderr", f"error_log {self.errors}"),
         ]
         if "/dev/stdout" in text:
@@ -111,7 +112,11 @@ class LocalRouter:
         return re.sub(r"server sessionctl-manager\.\S+ ", lambda _: next(used), text)
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except ToolError:
+            self._ports.release()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -173,7 +178,7 @@ class LocalRouter:
     def workers(self) -> list[int]:
         """List the processes that serve."""
         found = descendants(self._process.pid) if self._process is not None else []
-        return sorted(pid for pid in found if b"worker process" in Path("/proc", str(pid), "cmdline").read_bytes())
+        return sorted(pid for pid in found if _is_worker(pid))
 
     def resident_kib(self) -> int:
         """Return the memory of the worker that has most."""
@@ -187,3 +192,11 @@ class LocalRouter:
             fields = Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()
             ticks += int(fields[11]) + int(fields[12])
         return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _is_worker(pid: int) -> bool:
+    try:
+        return b"worker process" in Path("/proc", str(pid), "cmdline").read_bytes()
+    except OSError:
+        # It has just ended.
+        return False

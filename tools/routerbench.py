@@ -1,4 +1,4 @@
-"""`make bench-router`: what the router costs beside the same nginx without its questions, and what many hosts leave in it.
+"""`make bench-router`: what the router costs beside the same nginx without its questions, and what many hosts leave.
 
 Both are a real nginx on what the chart renders; the second one has lost what asks who may enter, and nothing else. They
 take turns, so that whatever else this machine does falls on both.
@@ -46,7 +46,7 @@ wrk.headers["Sec-Fetch-Site"] = "same-origin"
 wrk.headers["Sec-Fetch-Mode"] = "no-cors"
 wrk.headers["Sec-Fetch-Dest"] = "script"
 """
-_ONE_HOST: Final = _HEADERS + f"wrk.headers[\"Host\"] = \"vs-code-{SESSION}.{DOMAIN}\"\n"
+_ONE_HOST: Final = _HEADERS + f'wrk.headers["Host"] = "vs-code-{SESSION}.{DOMAIN}"\n'
 _MANY_HOSTS: Final = (
     _HEADERS
     + f"""\
@@ -92,9 +92,12 @@ class Bench:
         for size in KIB:
             (self._folder / str(size)).write_bytes(b"x" * size * 1024)
         upstream.write_text(
-            f"pid {self._folder}/upstream.pid; error_log {self._folder}/upstream.log crit; daemon off; master_process off;"
-            "events { worker_connections 4096; } http { access_log off; keepalive_requests 1000000;"
-            + "".join(f"{each}_temp_path {self._folder}/{each};" for each in ("client_body", "proxy", "fastcgi", "scgi", "uwsgi"))
+            f"pid {self._folder}/upstream.pid; error_log {self._folder}/upstream.log crit;"
+            " daemon off; master_process off; events { worker_connections 4096; } http { access_log off; keepalive_requests 1000000;"
+            + "".join(
+                f"{each}_temp_path {self._folder}/{each};"
+                for each in ("client_body", "proxy", "fastcgi", "scgi", "uwsgi")
+            )
             + f"server {{ listen {HOST}:{self._ports['pods']}; root {self._folder}; }}"
             f"server {{ listen {HOST}:{self._ports['manager']}; location / {{ return 204; }} }} }}"
         )
@@ -133,7 +136,9 @@ class Bench:
         file.write_text(script)
         before = router.cpu_seconds()
         argv = [self._wrk, "-t", "1", "-c", str(CONNECTIONS), "-d", f"{seconds}s", "-s", str(file)]
-        done = subprocess.run([*argv, f"http://{HOST}:{router.port}/{path}"], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [*argv, f"http://{HOST}:{router.port}/{path}"], capture_output=True, text=True, check=False
+        )
         found = re.search(r"(\d+) requests in ([\d.]+)(s|m)", done.stdout)
         if found is None or "Non-2xx" in done.stdout or "Socket errors" in done.stdout:
             raise ToolError(f"wrk says: {done.stdout} {done.stderr}", f"see {router.errors}")
@@ -165,8 +170,8 @@ def crowd(bench: Bench, router: LocalRouter) -> None:
         asked += bench.load(router, "1", _MANY_HOSTS.replace("local count = 0", f"local count = {asked}"), 2).requests
     same = "the same workers and configuration" if router.workers() == workers else "OTHER WORKERS"
     print(
-        f"{HOSTS} hosts, each signed in: {before / 1024:.1f} MB before, {router.resident_kib() / 1024:.1f} MB after in the"
-        f" largest worker; {len(router.cache_files())} answers of managers kept; {same}"
+        f"{HOSTS} hosts, each signed in: {before / 1024:.1f} MB before, {router.resident_kib() / 1024:.1f} MB after"
+        f" in the largest worker; {len(router.cache_files())} answers of managers kept; {same}"
     )
 
 

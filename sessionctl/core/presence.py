@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from sessionctl.ports import Clock, ClusterView
 
 ROUTER_CACHE: Final = timedelta(seconds=2)
-"""For so long at most a router asks nobody, and requests are not seen here: nginx counts "1s" in whole seconds, so what it
-keeps ends one to two seconds later. With the pause below it makes the touch interval."""
+"""For so long at most a router asks nobody, and requests are not seen here: nginx counts "1s" in whole seconds, so what
+it keeps ends one to two seconds later. With the pause it makes the touch interval."""
 PATIENCE_SECONDS: Final = 1.0
 MOST_NOTED: Final = 4096
 

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from sessionctl.models import SessionId
     from sessionctl.ports import AccessStore, Agents, Clock, ClusterView
 
-REMEMBERED_SECONDS: Final = 2.0
-"""A router goes on with an answer it was given just before: for a second, and that answer may have been under way. A
-browser that is cut off comes back at once, and may get in by it."""
+REMEMBERED_SECONDS: Final = 3.0
+"""A router goes on with an answer it was given just before: nginx's "1s" is up to two, and that answer may have been
+under way. A browser that is cut off comes back at once, and may get in by it."""
 
 _log = logging.getLogger(__name__)
 

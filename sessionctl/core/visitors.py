@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -22,6 +23,7 @@ PATIENCE_SECONDS: Final = 1.5
 PAUSE_SECONDS: Final = 1.0
 """So long after Redis did not answer nobody is kept waiting for it."""
 _LONGEST: Final = 2048
+_log = logging.getLogger(__name__)
 _PURPOSE: Final = b"editor-cookie"
 
 
@@ -84,7 +86,8 @@ class VisitorCookies:
                 return await self._store.get_token_epoch(session_id)
         except (StoreError, TimeoutError) as error:
             self._ask_again_at = self._clock.monotonic() + PAUSE_SECONDS
-            raise UnavailableError(f"it is not known what was revoked: {error}") from error
+            _log.warning("cookies are not read for %g s: Redis did not answer: %s", PAUSE_SECONDS, error)
+            raise UnavailableError("Redis does not say what was revoked") from error
 
 
 def _refusal() -> UnauthenticatedError:

@@ -14,7 +14,16 @@ from sessionctl.ports.store import (
     RecordStore,
     Store,
 )
-from sessionctl.ports.world import ActivityProbe, Clock, EditorProbe, Helm, KeySource, KeyVault, Metrics, ProfileRenderer
+from sessionctl.ports.world import (
+    ActivityProbe,
+    Clock,
+    EditorProbe,
+    Helm,
+    KeySource,
+    KeyVault,
+    Metrics,
+    ProfileRenderer,
+)
 
 __all__ = [
     "AccessStore",

@@ -66,7 +66,9 @@ UNKNOWN = {(404, "not_found")}
 
 def test_every_other_route_is_public_on_purpose() -> None:
     app = build(ApiSettings(), NoMetrics())
-    assert {getattr(route, "path", None) for route in app.routes if not isinstance(route, GuardedRoute)} == PUBLIC | ROUTER
+    assert {
+        getattr(route, "path", None) for route in app.routes if not isinstance(route, GuardedRoute)
+    } == PUBLIC | ROUTER
     assert not ROUTER & app.openapi()["paths"].keys()
     assert len(ALL) >= 12
 

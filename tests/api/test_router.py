@@ -123,7 +123,7 @@ def town(
     ):
         values = {"config": {"sessions": {"domain": DOMAIN}, "editor": {"loginUrl": LOGIN_URL}}}
         ports = [int(each.url.rpartition(":")[2]) for each in (one, two)]
-        pods = {uuid: servers.pod(uuid, echo_headers) for uuid in sessions.values()}
+        pods = {str(uuid): servers.pod(uuid, echo_headers) for uuid in sessions.values()}
         with LocalRouter(
             folder, values=values, managers=ports, dns=servers.ports["dns"], pod_port=servers.pod_port
         ) as router:
@@ -287,7 +287,9 @@ def test_opening_the_page_wakes_and_shows_what_is_waited_for(
 
 def test_who_uses_an_editor_keeps_it_awake(town: Town, mine: SessionId, census: Census) -> None:
     visitor = town.signed_in(mine)
-    assert httpx.post(f"{town.managers[0].url}/session/{mine}/wake", headers={"X-API-Key": KEYS["all"]}).status_code == 202
+    assert (
+        httpx.post(f"{town.managers[0].url}/session/{mine}/wake", headers={"X-API-Key": KEYS["all"]}).status_code == 202
+    )
     wait_for(lambda: _replicas(census, mine) == 1, "it is awake")
     before = _last_active(census, mine)
 
@@ -301,7 +303,9 @@ def test_who_uses_an_editor_keeps_it_awake(town: Town, mine: SessionId, census: 
 def test_what_is_revoked_is_shut(town: Town, mine: SessionId) -> None:
     visitor, bystander = town.signed_in(mine), town.signed_in(mine)
     assert visitor.open().status == bystander.open().status == 200
-    revoked = httpx.delete(f"{town.managers[0].url}/session/{mine}/access", headers={"X-API-Key": KEYS["all"]}, timeout=60)
+    revoked = httpx.delete(
+        f"{town.managers[0].url}/session/{mine}/access", headers={"X-API-Key": KEYS["all"]}, timeout=60
+    )
     assert revoked.status_code == 204
     wait_for(lambda: visitor.browser.fetch("/").status == 401, "the cookie is refused", patience=20)
     wait_for(lambda: bystander.browser.open().status == 302, "so is the other one", patience=20)
@@ -366,4 +370,3 @@ def _change_the_platform_key(
 def _patch(platform: LocalCluster, data: dict[str, str | None]) -> None:
     patch = json.dumps({"data": data})
     platform.kubectl("-n", "sessionctl", "patch", "secret", "sessionctl-platform-key", "--type=merge", "--patch", patch)
-

@@ -127,7 +127,9 @@ CONFIRM = CodeAnswer(CodeOutcome.CONFIRM, LOGIN)
 REFUSED = {word: CodeAnswer(CodeOutcome(word)) for word in ("other", "used", "unknown")}
 
 
-async def show(store: RedisStore, *, state: str = BROWSER, session: SessionId = SESSION, yes: bool = False) -> CodeAnswer:
+async def show(
+    store: RedisStore, *, state: str = BROWSER, session: SessionId = SESSION, yes: bool = False
+) -> CodeAnswer:
     return await store.open_code("secret", session, state, confirmed=yes)
 
 

@@ -15,6 +15,7 @@ from sessionctl.errors import ClusterError
 from sessionctl.models import SessionId
 from sessionctl.testing.editors import ScriptedEditors
 from tests.support.tcp_server import HOST, TcpServer
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -125,8 +126,7 @@ async def test_nobody_there_is_no_error(error: Exception) -> None:
 async def test_being_cancelled_is_not_swallowed_and_drops_the_connection(tenant: Editor) -> None:
     tenant.silent = True
     question = asyncio.create_task(asking(tenant.port).answers(SESSION))
-    while not tenant.requests:
-        await asyncio.sleep(0.01)
+    await until(lambda: tenant.requests, "it is asked")
     question.cancel()
     with pytest.raises(asyncio.CancelledError):
         await question

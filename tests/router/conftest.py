@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.spies import Servers
 from tests.router.stage import DOMAIN, SpyManager, Stage
+from tests.support.spies import Servers
 from tools.errors import ToolError
 from tools.localrouter import LocalRouter
 from tools.toolchain import ensure

@@ -47,7 +47,9 @@ class SpyManager:
                     return Reply(503, (*_HTML, ("Retry-After", "2")), WAKE_PAGE.encode())
                 return Reply(503, (("Content-Type", "application/problem+json"),), b"{}")
             case _:
-                return Reply(200, (("Set-Cookie", "__Host-session=fresh; Secure; HttpOnly; Path=/"),), b"by the manager")
+                return Reply(
+                    200, (("Set-Cookie", "__Host-session=fresh; Secure; HttpOnly; Path=/"),), b"by the manager"
+                )
 
     def asked(self, path: str) -> list[Request]:
         """List the requests for a path."""

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.router.stage import seen_by
 from tests.support.raw_http import NAVIGATION, SCRIPT, Browser
 from tests.support.spies import Reply
-from tests.router.stage import seen_by
 from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:
-    from tests.support.spies import Request
     from tests.router.stage import Session, Stage
+    from tests.support.spies import Request
 
 
 def test_without_a_cookie_nobody_is_asked(stage: Stage) -> None:
@@ -52,8 +52,10 @@ def test_a_cookie_opens_its_own_session_only(stage: Stage) -> None:
     for answer in (
         theirs.stranger.open(Cookie=f"__Host-session={mine.cookie}"),
         theirs.stranger.fetch("/", Cookie=f"__Host-session={mine.cookie}", X_Session_Id=mine.session_id),
-        theirs.stranger.fetch("/", "POST", b"x", Cookie=f"__Host-session={mine.cookie}", Origin=f"https://{theirs.host}"),
-        theirs.stranger.connect(Cookie=f"__Host-session={mine.cookie}")[1],
+        theirs.stranger.fetch(
+            "/", "POST", b"x", Cookie=f"__Host-session={mine.cookie}", Origin=f"https://{theirs.host}"
+        ),
+        theirs.stranger.knock(Cookie=f"__Host-session={mine.cookie}"),
     ):
         assert answer.status == 401
     assert seen_by(theirs) == []
@@ -69,7 +71,7 @@ def test_an_answer_counts_for_its_session_and_its_cookie(stage: Stage) -> None:
 
 
 def test_a_manager_is_asked_once_a_second(stage: Stage) -> None:
-    """Once a second, because its answer is what keeps a session awake; and not more, for an editor loads hundreds of files."""
+    """Its answers keep a session awake, so not less; and an editor loads hundreds of files, so not more."""
     session = stage.awake()
     for _ in range(50):
         assert session.owner.fetch("/file").status == 200
@@ -135,7 +137,7 @@ def test_a_revoked_cookie_does_not_come_back_with_an_outage(stage: Stage) -> Non
     stage.manager.spy.stop()
     for _ in range(30):
         assert session.owner.fetch("/").status == 401
-    assert session.owner.connect()[1].status == 401
+    assert session.owner.knock().status == 401
 
 
 def test_made_up_cookies_are_not_kept(stage: Stage) -> None:
@@ -251,7 +253,9 @@ def test_codes_and_cookies_are_in_no_log(stage: Stage) -> None:
 def test_the_page_needs_nothing_of_the_session(stage: Stage) -> None:
     session = stage.unknown()
     page = session.stranger.open("/")
-    assert page.get("Content-Security-Policy").startswith("default-src 'none'; style-src 'self'; frame-ancestors 'none'")
+    assert page.get("Content-Security-Policy").startswith(
+        "default-src 'none'; style-src 'self'; frame-ancestors 'none'"
+    )
     style = session.stranger.ask("GET", "/_session/page.css", SCRIPT)
     assert (style.status, style.get("Content-Type")) == (200, "text/css")
     assert "prefers-color-scheme: dark" in style.text

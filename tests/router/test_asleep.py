@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.raw_http import NAVIGATION, SCRIPT
 from tests.router.stage import WAKE_PAGE, seen_by
+from tests.support.raw_http import NAVIGATION, SCRIPT
+from tests.support.spies import Reply, Request
 from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:
     from tests.router.stage import Stage
+    from tests.support.spies import Answering
+
+
+def _saying(replies: dict[str, Reply]) -> Answering:
+    def answer(request: Request) -> Reply:
+        return replies[request.path]
+
+    return answer
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["nothing listens", "no such name"])
@@ -68,13 +78,10 @@ def test_without_a_manager_there_is_a_page_that_says_so(stage: Stage) -> None:
 
 def test_what_the_manager_says_goes_through(stage: Stage) -> None:
     """Its own 503 too: it is the wake page."""
-    from tests.support.spies import Reply
-
     session = stage.asleep()
     for status in (404, 409, 500, 503):
-        stage.manager.spy.answering = lambda request, status=status: (
-            Reply(204) if request.path == "/router/auth" else Reply(status, body=b"by the manager")
-        )
+        replies = {"/router/auth": Reply(204), "/router/asleep": Reply(status, body=b"by the manager")}
+        stage.manager.spy.answering = _saying(replies)
         answer = session.owner.open()
         assert (answer.status, answer.body) == (status, b"by the manager")
 
@@ -98,8 +105,6 @@ def test_a_pod_that_goes_in_the_middle_is_asleep(stage: Stage) -> None:
     def gone() -> None:
         wait_for(lambda: pod.seen, "the pod has the request")
         pod.stop()
-
-    import threading
 
     thread = threading.Thread(target=gone)
     thread.start()

@@ -6,8 +6,8 @@ import signal
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
-from tests.support.raw_http import NAVIGATION, SCRIPT, WEBSOCKET, Browser, Connection, render
 from tests.router.stage import DOMAIN, seen_by
+from tests.support.raw_http import NAVIGATION, SCRIPT, WEBSOCKET, Browser, Connection, render
 from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tests.router.stage import Stage
 
 CROWD: Final = 10_000
-HOSTS: Final = 3_000
+HOSTS: Final = 1_000
 GROWTH_KIB: Final = 8 * 1024
 """Of a worker: its share of the shared memory that holds answers is mapped as it is used."""
 
@@ -38,7 +38,14 @@ def test_strangers_wake_nothing_and_reach_nobody(stage: Stage) -> None:
     for session in (asleep, awake):
         origin = {"Origin": f"https://{session.host}"}
         requests = [
-            (method, render(method, "/", session.stranger.headers(headers, origin if method == "POST" or "Upgrade" in headers else {})))
+            (
+                method,
+                render(
+                    method,
+                    "/",
+                    session.stranger.headers(headers, origin if method == "POST" or "Upgrade" in headers else {}),
+                ),
+            )
             for method, headers in UNASKED
         ]
         done = 0
@@ -64,7 +71,7 @@ def test_sessions_leave_nothing_behind(stage: Stage) -> None:
                     session = stage.unknown()
                     assert connection.send(render("GET", "/", session.owner.headers(NAVIGATION))).status == 503
 
-    visit(500)
+    visit(300)
     before = stage.router.resident_kib()
     visit(HOSTS)
     assert stage.router.resident_kib() - before < GROWTH_KIB

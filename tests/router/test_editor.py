@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.router.stage import seen_by
 from tests.support.raw_http import SCRIPT, Connection, render
 from tests.support.spies import WEBSOCKET, Reply
-from tests.router.stage import seen_by
 from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:
-    from tests.support.spies import Request
     from tests.router.stage import Stage
+    from tests.support.spies import Request
 
 STATE = "s" * 32
 
@@ -82,8 +82,13 @@ def test_no_credential_and_nothing_forged_reaches_pod_or_manager(stage: Stage) -
     names = ["Authorization", "Proxy-Authorization", "X-API-Key", "Forwarded", "X-Real-IP", "X-Original-URL"]
     names += [f"X-Session-{each}" for each in ("Id", "Host", "Cookie", "State", "Method", "Uri")]
     names += [f"X-Forwarded-{each}" for each in ("For", "Host", "Proto", "Port", "Prefix", "Server")]
-    forged = {name: "forged-value" for name in names} | {"x_session_id": "forged-value", "X-Session_Cookie": "forged-value"}
-    answer = session.owner.ask("GET", "/", SCRIPT, forged, Referer=f"https://{session.host}/_session/login?code=forged-value")
+    forged = dict.fromkeys(names, "forged-value") | {
+        "x_session_id": "forged-value",
+        "X-Session_Cookie": "forged-value",
+    }
+    answer = session.owner.ask(
+        "GET", "/", SCRIPT, forged, Referer=f"https://{session.host}/_session/login?code=forged-value"
+    )
     assert answer.status == 200
     (request,) = seen_by(session)
     assert "forged-value" not in request.text()
@@ -118,7 +123,9 @@ def test_a_websocket_goes_both_ways(stage: Stage) -> None:
 def test_nothing_else_is_upgraded(stage: Stage) -> None:
     """h2c would be a tunnel past every rule here."""
     session = stage.awake()
-    session.owner.ask("GET", "/", SCRIPT, Connection="Upgrade, HTTP2-Settings", Upgrade="h2c", HTTP2_Settings="AAMAAABk")
+    session.owner.ask(
+        "GET", "/", SCRIPT, Connection="Upgrade, HTTP2-Settings", Upgrade="h2c", HTTP2_Settings="AAMAAABk"
+    )
     (request,) = seen_by(session)
     assert (request.get("upgrade"), request.get("connection")) == ("", "")
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.raw_http import NAVIGATION, Browser, Connection, render
 from tests.router.stage import DOMAIN, seen_by
+from tests.support.raw_http import NAVIGATION, Browser, Connection, render
 
 if TYPE_CHECKING:
     from tests.router.stage import Session, Stage
@@ -27,9 +27,9 @@ STRANGE = {
     "another name of a pod": "user-{uuid}.sessions.svc.cluster.local",
     "a uuid with more": f"vs-code-{{uuid}}.attacker.{DOMAIN}",
     "no name at all": "127.0.0.1",
-    "an empty one": "",
 }
 BROKEN = {
+    "an empty one": "",
     "a user before it": "x@{host}",
     "a path in it": "{host}/..",
     "a space": "{host} evil.test",
@@ -95,7 +95,16 @@ def test_the_host_of_the_request_line_counts_everywhere(stage: Stage) -> None:
 
 @pytest.mark.parametrize(
     "target",
-    ["/../../router/auth", "/..%2f..%2frouter/auth", "/%2e%2e/x", "//evil.test/x", "/router/auth", "/a%00b", "/;/x", "/a?b=/../.."],
+    [
+        "/../../router/auth",
+        "/..%2f..%2frouter/auth",
+        "/%2e%2e/x",
+        "//evil.test/x",
+        "/router/auth",
+        "/a%00b",
+        "/;/x",
+        "/a?b=/../..",
+    ],
 )
 def test_a_path_leads_nowhere_else(stage: Stage, target: str) -> None:
     session = stage.awake()

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.raw_http import NAVIGATION
 from tests.router.stage import DOMAIN, seen_by
+from tests.support.raw_http import NAVIGATION
 
 if TYPE_CHECKING:
     from tests.router.stage import Stage
@@ -115,6 +115,5 @@ def test_a_websocket_is_opened_by_its_own_page_only(stage: Stage, origin: str | 
 def test_a_websocket_is_no_navigation(stage: Stage) -> None:
     """Reconnecting tabs would keep a session awake for ever."""
     session = stage.asleep()
-    connection, answer = session.owner.connect(**{"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"})
-    connection.socket.close()
+    answer = session.owner.knock(**{"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"})
     assert (answer.status, answer.is_page) == (503, False)

@@ -6,7 +6,7 @@ import http.client
 import io
 import socket
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 from tools.localcluster.ports import HOST
 
@@ -61,12 +61,19 @@ class Answer:
         return self.get("Content-Type").startswith("text/html")
 
 
-class _Stream:
-    def __init__(self, file: io.BufferedReader) -> None:
-        self._file = file
+class _Kept(io.BufferedReader):
+    """Reads on after one answer: ``HTTPResponse`` closes what it has read to its end."""
 
-    def makefile(self, _mode: str) -> io.BufferedReader:
-        return self._file
+    def makefile(self, _mode: str) -> _Kept:
+        """Return itself, as the socket that ``HTTPResponse`` asks."""
+        return self
+
+    def close(self) -> None:
+        """Do nothing."""
+
+    def end(self) -> None:
+        """Close it."""
+        super().close()
 
 
 def render(method: str, target: str, headers: Iterable[tuple[str, str]], body: bytes = b"") -> bytes:
@@ -80,21 +87,21 @@ class Connection:
 
     def __init__(self, port: int) -> None:
         self.socket = socket.create_connection((HOST, port), TIMEOUT_SECONDS)
-        self._file = self.socket.makefile("rb")
+        self._file = _Kept(socket.SocketIO(self.socket, "r"))
 
-    def __enter__(self) -> Connection:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        self._file.end()
         self.socket.close()
 
     def send(self, raw: bytes, method: str = "GET") -> Answer:
         """Send bytes and read one answer."""
         self.socket.sendall(raw)
-        response = http.client.HTTPResponse(_Stream(self._file), method=method)  # type: ignore[arg-type]
+        response = http.client.HTTPResponse(self._file, method=method)  # type: ignore[arg-type]
         response.begin()
-        body = b"" if response.status == 101 else response.read()  # noqa: PLR2004 - what follows is no HTTP
+        body = b"" if response.status == 101 else response.read()
         return Answer(response.status, response.headers, body)
 
     def say(self, data: bytes, until: bytes) -> bytes:
@@ -129,14 +136,11 @@ class Browser:
         found = {"Host": self.host}
         if self.cookie:
             found["Cookie"] = self.cookie
-        for each in more:
+        for each in (*more, _dashed(also)):
             found |= each
-        found |= {name.replace("_", "-"): value for name, value in also.items()}
         return list(found.items())
 
-    def ask(
-        self, method: str, target: str, *more: Mapping[str, str], body: bytes = b"", **also: str
-    ) -> Answer:
+    def ask(self, method: str, target: str, *more: Mapping[str, str], body: bytes = b"", **also: str) -> Answer:
         """Make one request on a connection of its own."""
         length = {"Content-Length": str(len(body))} if body or method in {"POST", "PUT"} else {}
         with Connection(self.port) as connection:
@@ -144,14 +148,24 @@ class Browser:
 
     def open(self, target: str = "/", **also: str) -> Answer:
         """Go there as a person does."""
-        return self.ask("GET", target, NAVIGATION, **also)
+        return self.ask("GET", target, NAVIGATION, _dashed(also))
 
     def fetch(self, target: str, method: str = "GET", body: bytes = b"", **also: str) -> Answer:
         """Ask as a script of the page does."""
-        return self.ask(method, target, SCRIPT, body=body, **also)
+        return self.ask(method, target, SCRIPT, _dashed(also), body=body)
 
     def connect(self, target: str = "/", **also: str) -> tuple[Connection, Answer]:
         """Open a WebSocket."""
         connection = Connection(self.port)
         origin = {"Origin": f"https://{self.host}"}
         return connection, connection.send(render("GET", target, self.headers(WEBSOCKET, origin, **also)))
+
+    def knock(self, target: str = "/", **also: str) -> Answer:
+        """Open a WebSocket and go away."""
+        connection, answer = self.connect(target, **also)
+        with connection:
+            return answer
+
+
+def _dashed(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name.replace("_", "-"): value for name, value in headers.items()}

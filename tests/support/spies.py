@@ -111,13 +111,13 @@ class Spy:
             await reader.read()
             return False
         lines = [f"HTTP/1.1 {reply.status} Spy", *(f"{name}: {value}" for name, value in reply.headers)]
-        if reply.status == 101:  # noqa: PLR2004 - Switching Protocols
+        if reply.status == 101:
             writer.write("\r\n".join([*lines, "", ""]).encode())
             while data := await reader.read(4096):
                 writer.write(WEBSOCKET + data)
                 await writer.drain()
             return False
-        if reply.status != 204:  # noqa: PLR2004 - No Content
+        if reply.status != 204:
             lines.append(f"Content-Length: {len(reply.body)}")
         body = b"" if request.method == "HEAD" else reply.body
         writer.write("\r\n".join([*lines, "", ""]).encode("latin-1") + body)
@@ -165,10 +165,18 @@ class Servers:
     def __exit__(self, *_: object) -> None:
         for spy in self._spies:
             spy.stop()
+        self.run(self._close())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
         self.ports.release()
+
+    async def _close(self) -> None:
+        self.dns.close()
+        # Connections that were cut have yet to end.
+        await asyncio.gather(*(asyncio.all_tasks() - {asyncio.current_task()}), return_exceptions=True)
+        # What was closed is let go by the next round of the loop.
+        await asyncio.sleep(0)
 
     def run(self, work: Coroutine[Any, Any, Any]) -> None:
         """Have the loop do something, and wait for it."""

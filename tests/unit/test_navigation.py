@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from sessionctl.core.navigation import Approach
 
-PAGE = {"mode": "navigate", "dest": "document", "accept": "text/html,*/*"}
+PAGE: dict[str, Any] = {"mode": "navigate", "dest": "document", "accept": "text/html,*/*"}
 
 
 @pytest.mark.parametrize(

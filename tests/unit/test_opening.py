@@ -119,6 +119,7 @@ async def test_an_editor_is_asked_only_while_its_pod_is_ready_and_once_for_all_w
         await world.clock.sleep(1)
         await asyncio.gather(world.service.look(SESSION), world.service.look(SESSION))
         assert len(world.editors.asked) == 2
+    del one, two
     # Nobody waits any more, and nothing is remembered.
     assert not world.service._doors
 

@@ -15,7 +15,7 @@ from sessionctl.core.opening import Phase, Step
 HOSTILE = "<script>alert(1)</script>\"'&"
 PAGES = {
     "starting": pages.waiting(Step(Phase.STARTING), "/"),
-    "failed": pages.waiting(Step(Phase.FAILED, HOSTILE), "/?folder=/a&b=\"><i>"),
+    "failed": pages.waiting(Step(Phase.FAILED, HOSTILE), '/?folder=/a&b="><i>'),
     "asleep": pages.waiting(Step(Phase.ASLEEP), "/x"),
     "confirm": pages.confirmation(HOSTILE, "code"),
     "message": pages.message(HTTPStatus.FORBIDDEN, HOSTILE, HOSTILE),
@@ -36,6 +36,9 @@ class Reader(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, dict(attrs)))
         self._inside = tag
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = ""
 
     def handle_data(self, data: str) -> None:
         self.texts[self._inside] = self.texts.get(self._inside, "") + data
@@ -99,7 +102,7 @@ def test_a_failure_says_why_and_a_way_on() -> None:
     assert "does not start" in read.texts["h1"]
     assert HOSTILE[1:20] in read.texts["p"]
     (link,) = read.of("a")
-    assert link["href"] == "/?folder=/a&b=\"><i>"
+    assert link["href"] == '/?folder=/a&b="><i>'
 
 
 @pytest.mark.parametrize("path", ["/", "/?folder=/workspace", "/a/b?c=%2f%2fx#d", "/login", "/a//b"])
@@ -110,8 +113,26 @@ def test_a_path_of_this_host_is_kept(path: str) -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        *("", "//evil.example", "/\\evil.example", "\\/evil.example", "https://evil.example/", "evil", "javascript:alert(1)"),
-        *("/\t/evil.example", "/\n/evil.example", " /", "/a b", "/ä", "/x\\y", "/\x00", "/" + "x" * 5000, "/\r\nSet-Cookie: a=b"),
+        *(
+            "",
+            "//evil.example",
+            "/\\evil.example",
+            "\\/evil.example",
+            "https://evil.example/",
+            "evil",
+            "javascript:alert(1)",
+        ),
+        *(
+            "/\t/evil.example",
+            "/\n/evil.example",
+            " /",
+            "/a b",
+            "/ä",
+            "/x\\y",
+            "/\x00",
+            "/" + "x" * 5000,
+            "/\r\nSet-Cookie: a=b",
+        ),
         *("/_session/login?code=x", "/_session/wait?to=/", "/_session/logout"),
     ],
 )

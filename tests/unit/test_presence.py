@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import cast
 
 from sessionctl.core.demand import DemandService
-from sessionctl.core.presence import MOST_NOTED, ROUTER_CACHE, Presence
+from sessionctl.core.presence import MOST_NOTED, Presence
 from sessionctl.errors import StoreError, UnavailableError
 from sessionctl.models import SessionId, Workspace
 from sessionctl.ports import ClusterView

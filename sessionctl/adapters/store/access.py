@@ -41,7 +41,7 @@ class RedisAccess(StorePart):
 
     async def open_code(self, code: str, session_id: SessionId, state: str, *, confirmed: bool) -> CodeAnswer:
         """See ``ports.AccessStore``."""
-        arguments = [session_id, state, int(confirmed), secrets.token_hex(8)]
+        arguments: list[str | int] = [session_id, state, int(confirmed), secrets.token_hex(8)]
         word, *said = await self._run_fields("open_code", [keys.code(code)], arguments)
         login = Login(session_id, *json.loads(said[0])) if said else None
         return CodeAnswer(CodeOutcome(word), login)

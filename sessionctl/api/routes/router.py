@@ -25,6 +25,7 @@ from sessionctl.errors import (
     NotFoundError,
     SessionctlError,
     UnauthenticatedError,
+    UnavailableError,
 )
 from sessionctl.models import Caller, CodeOutcome, Scope
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from sessionctl.api.services import Services
+
 
 class PageRoute(APIRoute):
     """A route whose errors are pages for people, and problems for anything else."""
@@ -73,7 +75,11 @@ _ASK: Final = "Ask your application for a new one."
 @router.get("/router/auth")
 async def auth(request: Request, services: Given) -> Response:
     """Say whether a request may pass; one that may is activity."""
-    visit = await _known(request, services)
+    try:
+        visit = await _known(request, services)
+    except UnavailableError:
+        # Told once, not for each request: see the cookies.
+        return Response(status_code=HTTPStatus.SERVICE_UNAVAILABLE)
     if visit is None:
         # No header beside it: what a problem carries would reach the browser.
         return Response(status_code=HTTPStatus.UNAUTHORIZED)
@@ -118,7 +124,9 @@ async def login(request: Request, services: Given) -> Response:
     approach, confirmed = visit.approach, visit.approach.method == "POST"
     if not approach.is_page or (confirmed and not approach.is_same_origin):
         # What only looks at links must not use them up, and no other page may press the button.
-        return problem(HTTPStatus.FORBIDDEN, "not_opened", "a login is for somebody who opens the page", headers=NO_STORE)
+        return problem(
+            HTTPStatus.FORBIDDEN, "not_opened", "a login is for somebody who opens the page", headers=NO_STORE
+        )
     code, state = parameter(request, visit, "code"), visit.state or new_state()
     answer = await services.editors.logins.open(visit.session_id, code, state, confirmed=confirmed)
     if answer.login is None:
@@ -209,6 +217,4 @@ def _log_in_again(visit: Visit) -> Response:
 
 
 def _set_cookie(response: Response, name: str, value: str, seconds: int) -> None:
-    response.headers.append(
-        "Set-Cookie", f"{name}={value}; Max-Age={seconds}; Path=/; Secure; HttpOnly; SameSite=Lax"
-    )
+    response.headers.append("Set-Cookie", f"{name}={value}; Max-Age={seconds}; Path=/; Secure; HttpOnly; SameSite=Lax")

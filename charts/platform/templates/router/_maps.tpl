@@ -12,9 +12,14 @@ map $http_upgrade $websocket {
   default "";
   "~*^websocket$" websocket;
 }
-map $websocket $connection {
+map $websocket $connection_header {
   default "";
   websocket upgrade;
+}
+# Whatever else is said of it: a WebSocket is nobody who opens a page.
+map $websocket $fetch_mode {
+  default $http_sec_fetch_mode;
+  websocket websocket;
 }
 
 map $http_cookie $session_cookie {
@@ -33,11 +38,11 @@ map $session_state $login_state {
 # One cookie at a time is taken out. Where one of ours is left after that, the pod gets none.
 map $http_cookie $with_one_less {
   default $http_cookie;
-  "~^(?<before_first>(?:.*;)?)[ \t]*__Host-session(?:-state)?[ \t]*=[^;]*(?:;[ \t]*)?(?<after_first>.*)$" $before_first$after_first;
+  "~^(?<before_first>(?:.*;)?)[ \t]*__Host-session(?:-state)?[ \t]*=[^;]*;?(?<after_first>.*)$" $before_first$after_first;
 }
 map $with_one_less $with_two_less {
   default $with_one_less;
-  "~^(?<before_second>(?:.*;)?)[ \t]*__Host-session(?:-state)?[ \t]*=[^;]*(?:;[ \t]*)?(?<after_second>.*)$" $before_second$after_second;
+  "~^(?<before_second>(?:.*;)?)[ \t]*__Host-session(?:-state)?[ \t]*=[^;]*;?(?<after_second>.*)$" $before_second$after_second;
 }
 map $with_two_less $cookies_for_pod {
   default $with_two_less;

@@ -105,8 +105,9 @@ location / {
   {{- end }}
   # No manager could say, now or before.
   error_page 500 =503 /_session/internal/pages/unavailable.$page;
-  # Only those that nginx makes itself: the pod's own go through.
+  # Only those that nginx makes itself: the pod's own go through. And from there on to a page when no manager answers.
   error_page 502 503 504 = @asleep;
+  recursive_error_pages on;
 
   proxy_pass http://user-$uuid.{{ .Values.sessionsNamespace.name }}.svc.{{ .Values.router.clusterDomain }}:8080;
   proxy_http_version 1.1;
@@ -119,6 +120,8 @@ location / {
   proxy_buffering off;
   proxy_request_buffering off;
   proxy_buffer_size 16k;
+  proxy_buffers 4 16k;
+  proxy_busy_buffers_size 32k;
   # Whatever runs in the pod is not trusted: it must not send nginx to other paths, or change how it works.
   proxy_ignore_headers X-Accel-Redirect X-Accel-Expires X-Accel-Limit-Rate X-Accel-Buffering X-Accel-Charset;
   proxy_cookie_domain ~. $session_hostname;
@@ -126,7 +129,7 @@ location / {
 
   proxy_set_header Host $session_host;
   proxy_set_header Upgrade $websocket;
-  proxy_set_header Connection $connection;
+  proxy_set_header Connection $connection_header;
   proxy_set_header X-Forwarded-Host $session_host;
   proxy_set_header X-Forwarded-Proto https;
   proxy_set_header Cookie $cookies_for_pod;
@@ -160,7 +163,6 @@ location @asleep {
   # A body was meant for the editor.
   proxy_method GET;
 {{ include "platform.router.toManager" . | indent 2 }}
-  recursive_error_pages on;
   error_page 500 502 503 504 =503 /_session/internal/pages/unavailable.$page;
 }
 {{- end }}
@@ -184,7 +186,8 @@ proxy_set_header X-Session-Cookie $session_cookie;
 proxy_set_header X-Session-State $session_state;
 proxy_set_header X-Session-Method $request_method;
 proxy_set_header X-Session-Uri $request_uri;
-{{- range list "Accept" "Purpose" "Sec-Purpose" "Sec-Fetch-Dest" "Sec-Fetch-Mode" "Sec-Fetch-Site" "Sec-Fetch-User" }}
+proxy_set_header Sec-Fetch-Mode $fetch_mode;
+{{- range list "Accept" "Purpose" "Sec-Purpose" "Sec-Fetch-Dest" "Sec-Fetch-Site" "Sec-Fetch-User" }}
 proxy_set_header {{ . }} $http_{{ . | lower | replace "-" "_" }};
 {{- end }}
 {{- end }}
