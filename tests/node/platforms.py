@@ -32,10 +32,10 @@ MANAGED: Final[dict[str, Any]] = {
     "config": SHORT,
     "manager": {"enabled": True, "replicas": 2},
 }
-PUBLIC_IDLE_SECONDS: Final = 8
+PUBLIC_IDLE_SECONDS: Final = 20
 PUBLIC: Final[dict[str, Any]] = {
     **MANAGED,
-    # An editor takes some seconds to start, and until then nobody can use it.
+    # The first page of VS Code takes a small machine ten seconds, in which nobody uses it.
     "config": {**SHORT, "idle": {"timeout": f"{PUBLIC_IDLE_SECONDS}s", "touchInterval": "1s"}},
     "router": {"enabled": True, "replicas": 1},
 }
