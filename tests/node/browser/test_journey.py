@@ -132,7 +132,7 @@ def test_a_stale_tab_wakes_nothing_and_the_wake_page_needs_no_script(people: Peo
     plain.show(page, "wake-page-without-script")
     page.wait_for_url(lambda url: "/_session/" in url)
     # VS Code's page; what it shows needs scripts.
-    page.wait_for_url(portal.editor_url)
+    page.wait_for_url(lambda url: url.startswith(f"{portal.editor_url}?folder="))
     assert page.locator("#vscode-workbench-web-configuration").count() == 1
 
     with stale.page.expect_navigation():
