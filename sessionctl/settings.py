@@ -229,6 +229,15 @@ class ChatSettings(Section):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PortalSettings(Section):
+    """The demo portal. It asks for no password: anybody can be anybody."""
+
+    enabled: bool = False
+    max_sessions: Annotated[int, positive] = 50
+    """Of the tenant ``demo``: nobody else limits how many names there are."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class LoggingSettings(Section):
     """Log output."""
 
@@ -250,6 +259,7 @@ class Settings(Section):
     api: ApiSettings = ApiSettings()
     editor: EditorSettings = EditorSettings()
     chat: ChatSettings = ChatSettings()
+    portal: PortalSettings = PortalSettings()
     logging: LoggingSettings = LoggingSettings()
 
     def check(self) -> None:

@@ -51,6 +51,23 @@ class CreateRequest(_Body):
     """Only to be sure: another one than the key's is refused."""
 
 
+class PortalLogin(_Body):
+    """Body of ``POST /portal/login``."""
+
+    name: str = Field(min_length=1)
+
+
+class PortalVisit(_Shape):
+    """Answer of the demo portal's login: the session of a name, and what its page needs to use it."""
+
+    name: str
+    uuid: str
+    token: str
+    """Session token for reading and writing."""
+    expires_at: datetime
+    editor_url: str
+
+
 class ChatRequest(_Body):
     """Body of ``POST /session/{uuid}/chat``."""
 

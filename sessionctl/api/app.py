@@ -11,7 +11,7 @@ from sessionctl import __version__
 from sessionctl.api import problems
 from sessionctl.api.middleware import RequestMiddleware
 from sessionctl.api.openapi import document
-from sessionctl.api.routes import access, chat, demand, events, health, reading, router, sessions
+from sessionctl.api.routes import access, chat, demand, events, health, portal, reading, router, sessions
 
 if TYPE_CHECKING:
     from sessionctl.api.services import Services
@@ -37,6 +37,8 @@ def create_app(services: Services) -> SessionApi:
     """Return the application on these services."""
     app = build(services.settings.api, services.metrics)
     app.state.services = services
+    if services.settings.portal.enabled:
+        app.router.routes.extend(portal.router.routes)
     return app
 
 

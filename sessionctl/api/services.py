@@ -110,8 +110,8 @@ async def assemble(
     settings, store, hub = factory.settings, factory.store, factory.create_event_hub()
     tokens = await factory.create_token_service()
     throttle = Throttle(store, factory.clock, settings.api)
-    views = factory.create_view_service(factory.mirror)
     tenancy = Tenancy(factory.mirror, factory.cluster, store)
+    views = factory.create_view_service(factory.mirror)
     return Services(
         settings=settings,
         clock=factory.clock,

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from sessionctl.factory import Factory
     from sessionctl.models import ApiKey
+    from sessionctl.settings import PortalSettings
 
 MINE: Final = "mine"
 OTHER: Final = "other"
@@ -78,7 +79,12 @@ def make_keys() -> tuple[dict[str, str], dict[str, ApiKey]]:
 
 @asynccontextmanager
 async def open_api(
-    factory: Factory, *, max_waiting: int = 100, synced: bool = True, **settings: Any
+    factory: Factory,
+    *,
+    max_waiting: int = 100,
+    synced: bool = True,
+    portal: PortalSettings | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Api]:
     """Serve in this process, without limits unless ``settings`` of the section `api` say so; nobody sweeps."""
     limits = dict.fromkeys(("key_rate", "key_burst", "user_rate", "user_burst"), 1_000_000)
@@ -86,6 +92,7 @@ async def open_api(
         factory.settings,
         api=replace(factory.settings.api, **limits | settings),
         sessions=replace(factory.settings.sessions, max_waiting=max_waiting),
+        portal=portal or factory.settings.portal,
     )
     factory = replace(factory, settings=changed).for_manager()
     ring, life = KeyRing(factory.clock), Life()

@@ -32,6 +32,14 @@ MANAGED: Final[dict[str, Any]] = {
     "config": SHORT,
     "manager": {"enabled": True, "replicas": 2},
 }
+PUBLIC_IDLE_SECONDS: Final = 20
+PUBLIC: Final[dict[str, Any]] = {
+    **MANAGED,
+    # The first page of VS Code takes a small machine ten seconds, in which nobody uses it.
+    "config": {**SHORT, "idle": {"timeout": f"{PUBLIC_IDLE_SECONDS}s", "touchInterval": "1s"}},
+    "router": {"enabled": True, "replicas": 1},
+}
+"""What browsers see: with router and portal, behind the TLS edge."""
 
 
 @dataclass
@@ -40,14 +48,16 @@ class Installed:
 
     node: LocalCluster
     values: dict[str, Any] = field(default_factory=dict)
+    edge_port: int | None = None
     api_key: str | None = None
 
     def want(self, values: dict[str, Any]) -> LocalCluster:
         """Install these values unless they are; returns the cluster that runs now, which may be another."""
         now = LocalCluster.attach(self.node.directory)
-        if values != self.values:
+        # A cluster that was killed and started again has another port, which the settings name.
+        if (values, now.state.edge_port) != (self.values, self.edge_port):
             now.install_platform(values)
-            self.values = values
+            self.values, self.edge_port = values, now.state.edge_port
         return now
 
     def key_for(self, cluster: LocalCluster) -> str:

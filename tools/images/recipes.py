@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tools.images.ingredients import Ingredient
     from tools.toolchain import Tools
 
-NAMES = ("pause", "coredns", "redis", "workspace", "manager")
+NAMES = ("pause", "coredns", "redis", "nginx", "workspace", "manager")
 # Image -> the tool of tools/ that is inside it.
 TOOLS = {"coredns": "coredns", "manager": "helm"}
 # What an image of images/ may copy from the checkout; .dockerignore says the same to other builders.
@@ -86,7 +86,7 @@ def recipe(name: str, tools: Tools, root: Path = ROOT) -> Recipe:
             return _local(name, root, {"rootfs.tar": ingredients.debian_root()})
         case "python":
             return _local(name, root, base=recipe("debian", tools, root))
-        case "redis":
+        case "redis" | "nginx":
             return _local(name, root, base=recipe("debian", tools, root))
         case "pause":
             return _local(name, root, {"pause": ingredients.compiled(root / _LOCAL / "pause")})

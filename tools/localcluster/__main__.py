@@ -123,8 +123,15 @@ def _api_lines(cluster: LocalCluster, key: str | None) -> list[str]:
     return [
         found,
         f"API={cluster.api_url}    # the description of all calls: {cluster.api_url}/docs",
+        *_portal_lines(cluster),
         """# curl "$API/session/create" -H "X-API-Key: $KEY" --json '{"user_id": "alice"}'""",
     ]
+
+
+def _portal_lines(cluster: LocalCluster) -> list[str]:
+    if cluster.state.edge_port is None:
+        return []
+    return [f"# the demo portal, in a browser that accepts a self-made certificate: {cluster.public_url}/portal/"]
 
 
 def _push(cluster: LocalCluster) -> str:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 from tools import processes
 from tools.images import ensure_images
 from tools.localcluster import machine
+from tools.localcluster.edge import DOMAIN
 from tools.localcluster.models import STOP_SIGNALS, ClusterError, ClusterSpec, Layout, RedisEndpoint, State
 from tools.localcluster.pki import write_kubeconfig, write_private
 from tools.localcluster.real import BARE_IMAGES, IMAGES, RealKind
@@ -143,6 +144,26 @@ class LocalCluster:
         if not self.state.api_urls:
             raise ClusterError("this cluster has no session manager", "start one with managers=1")
         return self.state.api_urls[0]
+
+    @property
+    def domain(self) -> str:
+        """Return the domain of editors and API, with its port: what is below localhost browsers find on this machine.
+
+        Raises:
+            ClusterError: The cluster has no edge.
+        """
+        if self.state.edge_port is None:
+            raise ClusterError("this cluster runs no pods, so there is nothing behind an edge", "start a real one")
+        return f"{DOMAIN}:{self.state.edge_port}"
+
+    @property
+    def public_url(self) -> str:
+        """Return the URL of the API as browsers see it; its certificate is self-made.
+
+        Raises:
+            ClusterError: The cluster has no edge.
+        """
+        return f"https://api.{self.domain}"
 
     def token_for(self, user: str) -> str:
         """Return the bearer token of a user of the token file, such as "admin"."""

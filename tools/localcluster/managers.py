@@ -72,14 +72,14 @@ def ensure_managers(cluster: LocalCluster, *, changed: bool) -> None:
             cluster.start_component(name)
 
 
-def make_key(cluster: LocalCluster, name: str) -> str | None:
+def make_key(cluster: LocalCluster, name: str, tenant: str = "default") -> str | None:
     """Make an API key with every right and return it; None when there is one of that name, which nobody can show again.
 
     Raises:
         ClusterError: It cannot be made.
     """
     scopes = ("--scope", "read", "--scope", "write", "--scope", "access")
-    argv: list[str | Path] = [_PROGRAM, "--quiet", "apikey", "create", name, *scopes, "--output", "json"]
+    argv: list[str | Path] = [_PROGRAM, "--quiet", "apikey", "create", name, "--tenant", tenant, *scopes, "-o", "json"]
     done = subprocess.run(argv, env=cluster.environment(), capture_output=True, text=True, check=False)
     if done.returncode == _CONFLICT:
         return None

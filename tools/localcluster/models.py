@@ -182,6 +182,7 @@ class State:
         managers: How many the platform gets.
         api_urls: Where the Session API is: one address for all pods, or one for each process.
         seconds: Component or step -> seconds from the call of `start` until it was ready.
+        edge_port: Where browsers reach a cluster with real pods over TLS, once the platform has a router.
     """
 
     kind: Kind
@@ -194,6 +195,7 @@ class State:
     tokens: dict[str, str]
     binaries: dict[str, str]
     seconds: dict[str, float]
+    edge_port: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON types."""

@@ -77,6 +77,15 @@ def write_pki(pki: Path) -> None:
         write_private(pki / "keda" / name, _pem(keda))
 
 
+def write_server_pair(pki: Path, file: str, *names: str) -> None:
+    """Write a self-signed certificate for these host names, and its key; one that is there stays."""
+    if (pki / f"{file}.key").exists():
+        return
+    key, certificate = _self_signed(names[0], is_authority=False, names=names)
+    write_private(pki / f"{file}.crt", _pem(certificate))
+    write_private(pki / f"{file}.key", _key_pem(key))
+
+
 def write_tokens(file: Path, secrets: Secrets) -> None:
     """Write the API server's token file."""
     rows = (f'{secrets.tokens[user]},{name},{user},"{groups}"' for user, (name, groups) in USERS.items())
@@ -104,19 +113,23 @@ def write_private(file: Path, content: bytes) -> None:
         handle.write(content)
 
 
-def _self_signed(name: str, *, is_authority: bool) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+def _self_signed(
+    name: str, *, is_authority: bool, names: tuple[str, ...] = ()
+) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
     key = ec.generate_private_key(ec.SECP256R1())
-    builder = _certificate(_subject(name), key.public_key(), _subject(name))
+    builder = _certificate(_subject(name), key.public_key(), _subject(name), names)
     if is_authority:
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     return key, builder.sign(key, hashes.SHA256())
 
 
-def _certificate(subject: x509.Name, key: ec.EllipticCurvePublicKey, issuer: x509.Name) -> x509.CertificateBuilder:
+def _certificate(
+    subject: x509.Name, key: ec.EllipticCurvePublicKey, issuer: x509.Name, further: tuple[str, ...] = ()
+) -> x509.CertificateBuilder:
     # A minute back, for clocks that were set in between.
     start = dt.datetime.now(dt.UTC) - dt.timedelta(minutes=1)
-    names: list[x509.GeneralName] = [x509.DNSName(host) for host in _NAMES]
+    names: list[x509.GeneralName] = [x509.DNSName(host) for host in (*_NAMES, *further)]
     names += [x509.IPAddress(ipaddress.ip_address(address)) for address in _ADDRESSES]
     return (
         x509.CertificateBuilder()

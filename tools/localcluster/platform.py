@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from tools.localcluster.edge import ensure_edge
 from tools.localcluster.managers import NAMESPACE, ensure_managers
 from tools.pins import ROOT
 
@@ -59,7 +60,7 @@ def install_platform(cluster: LocalCluster, values: Mapping[str, Any]) -> None:
     """
     write_placeholder_charts()
     if cluster.state.kind == "real":
-        local = _with_real_pods(cluster.state.managers)
+        local = _with_real_pods(cluster, is_public=_is_public(cluster, values))
     else:
         cluster.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(_namespace_and_secret(cluster)))
         local = _with_simulated_pods(cluster.redis)
@@ -72,6 +73,8 @@ def install_platform(cluster: LocalCluster, values: Mapping[str, Any]) -> None:
     if cluster.state.kind == "real":
         for workload in _workloads(cluster):
             cluster.kubectl("-n", NAMESPACE, "rollout", "status", workload, "--timeout=120s")
+        if _is_public(cluster, values):
+            ensure_edge(cluster)
     else:
         ensure_managers(cluster, changed=_configuration(cluster) != before)
 
@@ -96,15 +99,26 @@ def _with_simulated_pods(redis: RedisEndpoint) -> dict[str, Any]:
     }
 
 
-def _with_real_pods(managers: int) -> dict[str, Any]:
-    small = {"requests": {"cpu": "10m", "memory": "64Mi"}}
+def _is_public(cluster: LocalCluster, values: Mapping[str, Any]) -> bool:
+    """Whether browsers get in: through router and Ingresses, and with the portal to begin at."""
+    return bool(values.get("router", {}).get("enabled", cluster.state.managers > 0))
+
+
+def _with_real_pods(cluster: LocalCluster, *, is_public: bool) -> dict[str, Any]:
+    managers, small = cluster.state.managers, {"requests": {"cpu": "10m", "memory": "64Mi"}}
     manager = {"enabled": managers > 0, "replicas": max(managers, 1), "image": _image("manager"), "resources": small}
     editor = {"resources": {"requests": small["requests"], "limits": {"memory": "1Gi"}}}
-    session = {"image": _image("workspace"), "resources": _SMALL, "persistence": _VOLUME, "editor": editor}
+    workspace = {"image": _image("workspace"), "resources": _SMALL, "persistence": _VOLUME, "editor": editor}
     return {
         "redis": {"image": _image("redis")},
         "manager": manager,
-        "config": {"sessions": {"values": session}},
+        "router": {"enabled": is_public, "replicas": max(managers, 1), "image": _image("nginx"), "resources": small},
+        "ingress": {"enabled": is_public},
+        "config": {
+            "sessions": {"domain": cluster.domain, "values": workspace},
+            "editor": {"loginUrl": f"{cluster.public_url}/portal/editor" if is_public else ""},
+            "portal": {"enabled": is_public},
+        },
     }
 
 

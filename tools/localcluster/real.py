@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # What its pods run; each is imported at the start, because there is no registry to pull from.
 BARE_IMAGES: Final = ("pause", "coredns")
-IMAGES: Final = (*BARE_IMAGES, "redis", "workspace", "manager")
+IMAGES: Final = (*BARE_IMAGES, "redis", "nginx", "workspace", "manager")
 _COREDNS: Final = Path(__file__).with_name("coredns.yaml")
 _API_SERVER_ENDPOINTS: Final = "/api/v1/namespaces/default/endpoints/kubernetes"
 _API_SERVER_SLICE: Final = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes"

@@ -1,4 +1,4 @@
-"""Lets this machine's loopback reach both APIs of a cluster whose network has no way out, and none in but this."""
+"""Lets this machine's loopback reach both APIs and the edge of a cluster whose network has no other way in or out."""
 
 from __future__ import annotations
 

@@ -23,6 +23,7 @@ from tools import processes
 from tools.localcluster import machine, sandbox
 from tools.localcluster.children import Children
 from tools.localcluster.control_plane import ControlPlane
+from tools.localcluster.edge import EDGE_SERVICE
 from tools.localcluster.engines import answers
 from tools.localcluster.managers import MANAGER_SERVICE, manager_name
 from tools.localcluster.models import (
@@ -58,7 +59,7 @@ class Outside:
     Attributes:
         pid: What it is known by, with its start.
         owner: Descriptor of the process whose end is the cluster's; None: there is none.
-        listeners: Where callers reach the API server and the Session API of a cluster with a network of its own.
+        listeners: Where callers reach API server, Session API and edge of a cluster with a network of its own.
         keeper: Reads end-of-file when the process that keeps the namespaces is gone.
     """
 
@@ -120,12 +121,13 @@ class Supervisor:
     async def _start(self, ports: Ports) -> None:
         secrets = find_secrets(self._layout)
         if self._outside.listeners:
-            api_server, session_api = self._outside.listeners
+            api_server, session_api, edge = self._outside.listeners
             # The same port inside and outside, so that one kubeconfig serves both.
             port = api_server.getsockname()[1]
             ports.fix("kube-apiserver", port)
             await Relay(HOST, port).serve(api_server)
             await Relay(*MANAGER_SERVICE).serve(session_api)
+            await Relay(*EDGE_SERVICE).serve(edge)
         for attempt in range(1, _ATTEMPTS + 1):
             plane = ControlPlane(self._layout, self._tools, ports, secrets, has_node=self._spec.kind == "real")
             redis, plan = self._plan(plane)
@@ -188,6 +190,7 @@ class Supervisor:
             redis=redis,
             managers=self._spec.managers,
             api_urls=api_urls,
+            edge_port=self._outside.listeners[2].getsockname()[1] if self._outside.listeners else None,
             tokens=plane.secrets.tokens,
             binaries={name: str(file) for name, file in self._tools.binaries.items()},
             seconds=self._seconds,
@@ -272,7 +275,7 @@ def _run_inside(
         known = replace(outside, listeners=inside.listeners, keeper=inside.keeper)
         asyncio.run(Supervisor(layout, order, known).run(answer))
 
-    return sandbox.enter(layout, (listen(), listen()), work, tidy)
+    return sandbox.enter(layout, (listen(), listen(), listen()), work, tidy)
 
 
 def main() -> int:
