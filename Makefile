@@ -2,7 +2,7 @@
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help tools up load down demo first-user test lint images bench bench-api bench-wake bench-chat bench-router clean
+.PHONY: help tools up load down demo first-user test browser lint images bench bench-api bench-wake bench-chat bench-router clean
 
-help tools up load down demo first-user test lint images bench bench-api bench-wake bench-chat bench-router clean:
+help tools up load down demo first-user test browser lint images bench bench-api bench-wake bench-chat bench-router clean:
 	@exec $(PYTHON) tools/dev.py $@

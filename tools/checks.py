@@ -49,13 +49,25 @@ def _prepare() -> ToolError | None:
     return None
 
 
+def _browse() -> int:
+    if error := _prepare():
+        print(f"error: {error}", flush=True)
+        return 1
+    tests = [sys.executable, "-m", "pytest", "tests/node/browser"]
+    return subprocess.run(
+        tests, cwd=ROOT, check=False, env=_environment() | {"SESSIONCTL_TEST_BROWSER": "1"}
+    ).returncode
+
+
 def _environment() -> dict[str, str]:
     scripts = Path(sys.executable).parent
     return {**os.environ, "PATH": f"{scripts}:{os.environ['PATH']}"}
 
 
 def main(arguments: list[str]) -> int:
-    """Run the checks, then, unless only ``lint`` was asked for, all tests."""
+    """Run the checks, then, unless only ``lint`` was asked for, all tests; ``browser`` runs those of the browser."""
+    if arguments == ["browser"]:
+        return _browse()
     passed = [check(name, argv) for name, argv in LINT]
     if not all(passed):
         return 1

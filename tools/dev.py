@@ -66,6 +66,11 @@ def targets() -> dict[str, Target]:
     return {
         "demo": Target("walk through the life of a session on a local cluster", ("-m", "tools.demo")),
         "test": Target("run every check: lint, unit, chart and cluster tests", ("-m", "tools.checks"), TEST_TOOLS),
+        "browser": Target(
+            "walk a browser through portal, editor and wake page on real pods: 6 minutes",
+            ("-m", "tools.checks", "browser"),
+            TEST_TOOLS,
+        ),
         "lint": Target("run the linters only", ("-m", "tools.checks", "lint")),
         "bench": Target(
             "print what commands and API cost beside bare Helm and patches", ("-m", "tools.bench"), CLUSTER_TOOLS

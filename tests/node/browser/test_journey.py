@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Final
 
 import httpx
+import pytest
 
 from tests.node.browser.conftest import People
 from tests.node.browser.people import Editor, Portal
@@ -14,6 +16,9 @@ from tests.node.workspaces import Workspaces
 from tests.support.waiting import wait_for
 
 _WAKE_PAGE: Final = 503
+
+pytestmark = pytest.mark.skipif("SESSIONCTL_TEST_BROWSER" not in os.environ, reason="make browser runs it")
+"""It has a node of its own, and takes six minutes."""
 
 
 def test_the_whole_way(people: People, workspaces: Workspaces) -> None:
