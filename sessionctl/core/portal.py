@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sessionctl.core.throttle import Throttle
     from sessionctl.core.views import ViewService
     from sessionctl.models import Owner
+    from sessionctl.ports import RecordStore
 
 TENANT: Final = "demo"
 LONGEST_NAME: Final = 64
@@ -43,6 +44,7 @@ class Portal:
     views: ViewService
     tenancy: Tenancy
     throttle: Throttle
+    store: RecordStore
     idempotency: Idempotency
     open_sessions: Callable[[], AbstractAsyncContextManager[SessionService]]
     max_sessions: int
@@ -80,14 +82,18 @@ class Portal:
             session_id = SessionId(
                 await self.idempotency.bind(TENANT, key, {"call": "portal", "user_id": name}, new_session_id())
             )
+            if await self.store.get_burial_age(session_id) is not None:
+                # Deleted or purged since, and its conversation is still known. The next one of the same name hangs on
+                # it, so that of two who come now both find the same.
+                key = f"portal:{session_id}"
+                continue
             try:
                 async with self.open_sessions() as sessions:
                     made = await sessions.create(NewSession(name, TENANT, PROFILE, session_id))
             except InProgressError:
                 raise
             except ConflictError:
-                # Deleted since, and it may be restored. The next one of the same name hangs on it, so that of two
-                # who come now both find the same.
+                # Deleted at this moment.
                 key = f"portal:{session_id}"
             else:
                 return made.session_id

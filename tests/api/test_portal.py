@@ -108,18 +108,22 @@ async def test_two_who_come_at_once_find_the_same(portal: Api) -> None:
     assert len({*await asyncio.gather(*(come() for _ in range(3)))}) == 1
 
 
-async def test_after_a_delete_there_is_another_for_all_who_come(portal: Api) -> None:
-    gone = await visit(portal, "frank")
+@pytest.mark.parametrize("purge", ["false", "true"])
+async def test_after_a_delete_there_is_another_for_all_who_come(portal: Api, purge: str) -> None:
+    # A purged one has left its conversation in the history for a while.
+    name = f"frank-{purge}"
+    gone = await visit(portal, name)
     bearer = {"Authorization": f"Bearer {gone['token']}"}
-    assert (await portal.http.delete(f"/session/{gone['uuid']}", headers=bearer)).status_code == 202
+    deleted = await portal.http.delete(f"/session/{gone['uuid']}?purge={purge}", headers=bearer)
+    assert deleted.status_code == 202
 
     async def another() -> str:
-        answer = await enter(portal, "frank", headers=OURS)
+        answer = await enter(portal, name, headers=OURS)
         return str(answer.json()["uuid"]) if answer.status_code == 200 else ""
 
     fresh = await until(another, "another session")
     assert fresh != gone["uuid"]
-    assert (await visit(portal, "frank"))["uuid"] == fresh
+    assert (await visit(portal, name))["uuid"] == fresh
 
 
 async def test_there_is_an_end_to_names_but_not_for_those_who_were_here(

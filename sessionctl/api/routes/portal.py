@@ -132,6 +132,7 @@ def _portal(services: Services) -> Portal:
         views=services.views,
         tenancy=services.tenancy,
         throttle=services.throttle,
+        store=services.store,
         idempotency=services.idempotency,
         open_sessions=services.sessions,
         max_sessions=services.settings.portal.max_sessions,
