@@ -124,7 +124,8 @@ async def _put_to_sleep(stage: Stage) -> None:
     for workspace in everyone:
         stage.table.admin.delete(f"queue:{workspace.session_id}")
     awake = [w.session_id for w in everyone if w.replicas or w.ready_replicas]
-    await asyncio.gather(*(stage.factory.demand.sleep(session) for session in awake))
+    # By force: a test may have left a wake without its patch.
+    await asyncio.gather(*(stage.factory.demand.sleep(session, force=True) for session in awake))
     await until(lambda: not stage.pods(awake), "every session asleep")
 
 
