@@ -135,6 +135,8 @@ def _expected(kind: Any) -> tuple[str, object]:
         return "text", None
     if get_origin(kind) is Mapping:
         return "mapping", None
+    if kind is bool:
+        return "flag", None
     assert steps in {(positive,), (count,)}, kind
     return "number", int(positive in steps)
 
@@ -146,6 +148,8 @@ def _bounds(schema: dict[str, Any], node: dict[str, Any]) -> tuple[str, object]:
     if "enum" in node:
         return "enum", sorted(node["enum"])
     match node["type"]:
+        case "boolean":
+            return "flag", None
         case "array":
             return "texts", None
         case "string" if "://" in node["pattern"]:

@@ -46,7 +46,7 @@ async def asleep(stage: Stage) -> AsyncIterator[SessionId]:
     await until(stage.gate(Hooks()).check, "the gate opens")
     await stage.factory.store.settle_waiting(found, MessageOutcome.CANCELLED, "the test is over")
     stage.table.admin.delete(f"queue:{found}")
-    await stage.factory.demand.sleep(found)
+    await stage.factory.demand.sleep(found, force=True)
     stage.change_pod(found, {"metadata": {"annotations": {READY_DELAY: None}}})
 
 

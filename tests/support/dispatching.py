@@ -52,6 +52,9 @@ class Field:
         self._said: dict[str, deque[WatchEvent[Any]]] = {"workspaces": deque(), "pods": deque()}
         self._more = asyncio.Event()
 
+    def stale_for(self) -> timedelta | None:
+        return None
+
     def _say(self, kind: str, event: WatchEvent[Any]) -> None:
         self._said[kind].append(event)
         self._more.set()
