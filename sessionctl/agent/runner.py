@@ -148,11 +148,13 @@ class Runner:
         return await asyncio.to_thread(self._cancel_cut_off, message_id)
 
     async def _running_as(self, message_id: str) -> Running | None:
-        """Return the message with this id if it runs; another one that has ended is waited for until it is put away."""
+        """Return the message with this id if it runs; one that has ended is waited for until it is put away."""
         running = self._running
-        if running is None or running.message.start.id == message_id:
-            return running
+        if running is None:
+            return None
         if not running.progress.closed:
+            if running.message.start.id == message_id:
+                return running
             raise UnavailableError("another message runs", hint="Send this one again when that one has ended.")
         await asyncio.wait({running.task})
         return None
