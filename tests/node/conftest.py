@@ -11,7 +11,6 @@ from tests.node.platforms import BARE, MANAGED, Installed
 from tests.node.traces import Machine, Traces
 from tests.node.workspaces import Workspaces
 from tests.support.clusters import start_or_skip
-from tests.support.sessionctl_cli import Cli
 from tests.tools.conftest import script
 from tools.localcluster import ClusterSpec, LocalCluster, machine
 
@@ -64,8 +63,5 @@ def api_key(installed: Installed, managed: LocalCluster) -> str:
 @pytest.fixture
 def workspaces(bare: LocalCluster) -> Iterator[Workspaces]:
     """Sessions on the node; those that a test made are gone after it."""
-    found = Workspaces(bare, Cli.on(bare))
-    # Opens the gate, also after a test that killed Redis with everything else.
-    found.sweep()
-    yield found
-    found.purge_all()
+    with Workspaces.on(bare) as found:
+        yield found

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 import pytest
 
 from tests.node.workspaces import Workspaces
-from tests.support.sessionctl_cli import Cli
 from tests.support.waiting import wait_for
 from tools.localcluster import ClusterError, LocalCluster
 
@@ -31,10 +30,8 @@ print(tab.recv(1))
 @pytest.fixture(scope="module")
 def workspaces(bare: LocalCluster) -> Iterator[Workspaces]:
     """The session of this file."""
-    found = Workspaces(bare, Cli.on(bare))
-    found.sweep()
-    yield found
-    found.purge_all()
+    with Workspaces.on(bare) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ from typing import Final
 import pytest
 
 from tests.node.workspaces import Workspaces
-from tests.support.sessionctl_cli import Cli
 from tests.support.waiting import wait_for
 from tools.localcluster import LocalCluster
 
@@ -45,10 +44,8 @@ _PROHIBITED: Final = "No route to host"
 @pytest.fixture(scope="module")
 def workspaces(bare: LocalCluster) -> Iterator[Workspaces]:
     """The sessions of this file."""
-    found = Workspaces(bare, Cli.on(bare))
-    found.sweep()
-    yield found
-    found.purge_all()
+    with Workspaces.on(bare) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")

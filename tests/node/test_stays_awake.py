@@ -11,7 +11,6 @@ from typing import Any, Final
 import pytest
 
 from tests.node.workspaces import Workspaces
-from tests.support.sessionctl_cli import Cli
 from tests.support.waiting import CALM_POLL_SECONDS, wait_for
 from tools.localcluster import ClusterError, LocalCluster
 
@@ -108,10 +107,8 @@ def workspaces(bare: LocalCluster) -> Iterator[Workspaces]:
     profiles = ("-n", "sessionctl", "patch", "configmap", "sessionctl-profiles", "--type=merge", "-p")
     name = f"{WAITING}.yaml.j2"
     bare.kubectl(*profiles, json.dumps({"data": {name: json.dumps(agent)}}))
-    found = Workspaces(bare, Cli.on(bare))
-    found.sweep()
-    yield found
-    found.purge_all()
+    with Workspaces.on(bare) as found:
+        yield found
     bare.kubectl(*profiles, json.dumps({"data": {name: None}}))
 
 

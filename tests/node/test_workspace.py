@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import pytest
 
 from tests.node.workspaces import Workspaces
-from tests.support.sessionctl_cli import Cli
 from tools.localcluster import ClusterError, LocalCluster
 
 _SECRETIVE = ("REDIS", "KEDA", "PASSWORD", "KUBERNETES_", "APIKEY", "API_KEY")
@@ -16,10 +15,8 @@ _SECRETIVE = ("REDIS", "KEDA", "PASSWORD", "KUBERNETES_", "APIKEY", "API_KEY")
 @pytest.fixture(scope="module")
 def workspaces(bare: LocalCluster) -> Iterator[Workspaces]:
     """The session of this file: its tests look, and only the last ones change something."""
-    found = Workspaces(bare, Cli.on(bare))
-    found.sweep()
-    yield found
-    found.purge_all()
+    with Workspaces.on(bare) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")

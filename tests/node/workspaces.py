@@ -6,16 +6,20 @@ import base64
 import json
 import os
 import signal
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
+from tests.support.sessionctl_cli import Cli
 from tests.support.waiting import wait_for
 from tools.localcluster.api import Api
 from tools.localcluster.machine import CGROUP
 
 if TYPE_CHECKING:
-    from tests.support.sessionctl_cli import Cli, Done
+    from collections.abc import Iterator
+
+    from tests.support.sessionctl_cli import Done
     from tools.localcluster import LocalCluster
 
 Object = dict[str, Any]
@@ -39,6 +43,16 @@ class Workspaces:
     cluster: LocalCluster
     cli: Cli
     made: list[str] = field(default_factory=list)
+
+    @classmethod
+    @contextmanager
+    def on(cls, cluster: LocalCluster) -> Iterator[Self]:
+        """Sessions that are gone after the block."""
+        found = cls(cluster, Cli.on(cluster))
+        # Opens the gate, also after a test that killed Redis with everything else.
+        found.sweep()
+        yield found
+        found.purge_all()
 
     def create(self, profile: str = "default", user: str = "alice") -> str:
         """Make a session."""
